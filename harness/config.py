@@ -7,104 +7,334 @@ This is the only place that knows the file's format.  Everything else gets a
 
 from __future__ import annotations
 
+import re
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, NoReturn
 
 import msgspec
 
-TreeKind = Literal["debian", "git", "tarball", "dir"]
-Role = Literal["control", "stock", "candidate"]
-Accel = Literal["auto", "kvm", "tcg"]
-WorkloadKind = Literal["race", "gate", "bench"]
+from harness.errors import UsageError
+from harness.position import KeyPath, locate, show
+from harness.shape import brief, fault, nearest, one_line, word
+from harness.words import (
+    Accel,
+    Config,
+    Filesystem,
+    Guest,
+    Kernel,
+    Plan,
+    Role,
+    Table,
+    Tree,
+    TreeKind,
+    Window,
+    Workload,
+    WorkloadKind,
+)
+
+__all__ = [
+    "TABLES",
+    "Accel",
+    "Config",
+    "Filesystem",
+    "Guest",
+    "Kernel",
+    "Plan",
+    "Role",
+    "Tree",
+    "TreeKind",
+    "Window",
+    "Workload",
+    "WorkloadKind",
+    "load",
+    "nearest",
+]
+
+TABLES: Mapping[str, type[Table]] = {
+    "tree": Tree,
+    "kernel": Kernel,
+    "guest": Guest,
+    "filesystem": Filesystem,
+    "workload": Workload,
+    "plan": Plan,
+}
+
+# What a tree of each kind is made from; any other key of Tree is refused.
+_TREE_KEYS: Mapping[str, tuple[str, ...]] = {
+    "debian": ("package",),
+    "git": ("url", "ref"),
+    "tarball": ("path",),
+    "dir": ("path",),
+}
+
+# Names become directory names, command line words and a part of `uname -r`.
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_NAME_LENGTH = 64
+# The release field of utsname has 64 characters; the rest is version and id.
+_NAME_LENGTHS = {"kernel": 24}
+_SOURCE = re.compile(r"(?:[A-Za-z0-9][A-Za-z0-9._-]*/)*[A-Za-z0-9][A-Za-z0-9._-]*\.c")
+_SOURCE_LENGTH = 200
+_SWITCHES = re.compile(r"[a-z0-9_-]+(?:\+[a-z0-9_-]+)*")
+_MEBIBYTE_LIMIT = 1 << 20  # 1 TiB
+_A_DAY_S = 86400.0
+
+# Inclusive bounds of every number in the file.
+_BOUNDS: Mapping[type[Table], Mapping[str, tuple[float, float]]] = {
+    Guest: {
+        "cpus": (1, 8),  # CONFIG_NR_CPUS in vm/kconfig/base.config
+        "memory_mib": (256, _MEBIBYTE_LIMIT),
+        "disk_mib": (64, _MEBIBYTE_LIMIT),
+        "boot_timeout_s": (1, _A_DAY_S),
+    },
+    Filesystem: {"block_size": (512, 65536)},
+    Workload: {"min_rate": (0, 1), "timeout_s": (1, _A_DAY_S)},
+    Window: {"delay_us": (0, 1_000_000), "probability": (1, 100)},
+    Plan: {"seed": (0, 2**64 - 1)},
+}
+_TRIALS = (1, 1_000_000)
 
 
-class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Base of every table of harness.toml: frozen, unknown keys refused."""
+def load(path: Path) -> Config:
+    """Read and check `path`.
+
+    Raises UsageError, one line: `FILE:LINE: KEY: what is wrong (did you mean
+    'x'?)`.  Looks at the disk only for what the file points to beside itself:
+    series, fragments and workload sources.
+    """
+    try:
+        raw = path.read_bytes()
+    except FileNotFoundError as error:
+        raise UsageError(
+            f"{path}: no such file", hint="harness --config FILE ..., or cd to the checkout"
+        ) from error
+    except OSError as error:
+        raise UsageError(f"{path}: cannot read it: {error.strerror}") from error
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise UsageError(
+            f"{path}:{line}: byte 0x{raw[error.start]:02x} is not UTF-8",
+            hint=f"iconv -f latin1 -t utf-8 {path}",
+        ) from error
+    return _Reader(path, text).config()
 
 
-class Tree(_Table):
-    """Kernel source: exactly the keys its `kind` needs, no others."""
+class _Reader:
+    """One file being checked; every method raises the error it finds first."""
 
-    kind: TreeKind
-    line: str  # the tree line: patches/<series>/<line>/ serves it
-    package: str = ""  # debian: binary package name, "linux-source-6.12"
-    url: str = ""  # git: path or URL
-    ref: str = ""  # git: branch, tag or commit
-    path: str = ""  # tarball, dir: path, relative to harness.toml
+    def __init__(self, path: Path, text: str) -> None:
+        self.path = path
+        self.root = path.absolute().parent
+        self.text = text
+        self.positions = locate(text)
+        self.data: dict[str, Any] = {}
 
+    def fail(self, key: KeyPath, what: str, *, line: int | None = None) -> NoReturn:
+        line = line or self.positions.line(key)
+        raise UsageError(
+            f"{self.path}:{line}: {show(key) or 'file'}: {one_line(what)}",
+            hint=f"${{EDITOR:-vi}} +{line} {self.path}",
+        )
 
-class Kernel(_Table):
-    """tree + series + fragments."""
+    def config(self) -> Config:
+        data = self.data = self.parse()
+        for key, value in data.items():
+            if key not in TABLES:
+                self.fail((key,), f"unknown key{nearest(key, TABLES)}")
+            if not isinstance(value, dict):
+                self.fail((key,), f"must be tables [{key}.NAME], not {word(value)}")
+        for key in TABLES:
+            if not data.get(key):
+                self.fail((key,), f"missing: at least one [{key}.NAME] is needed")
+        tables: dict[str, Any] = {}
+        for key, kind in TABLES.items():
+            for name, value in data[key].items():
+                self.name((key, name), name, _NAME_LENGTHS.get(key, _NAME_LENGTH))
+                if found := fault(value, kind, (key, name)):
+                    self.fail(*found)
+                self.printable((key, name), value)
+            tables[key] = msgspec.convert(data[key], dict[str, kind])  # type: ignore[valid-type]
+        config = Config(**tables, root=self.root, path=self.path.absolute())
+        self.check(config)
+        return config
 
-    role: Role
-    tree: str
-    series: list[str] = []
-    fragments: list[str]  # names under vm/kconfig/, without ".config"
+    # --- TOML -------------------------------------------------------------
 
+    def parse(self) -> dict[str, Any]:
+        try:
+            return tomllib.loads(self.text)
+        except tomllib.TOMLDecodeError as error:
+            self.refuse(str(error))
+        except RecursionError:
+            self.refuse("nested too deeply (at end of document)")
+        except ValueError:  # CPython refuses to convert thousands of digits
+            digits = re.search(r"\d{4300}", self.text.replace("_", ""))
+            line = self.text.count("\n", 0, digits.start() if digits else 0) + 1
+            self.refuse(f"number too long (at line {line}, column 1)")
 
-class Guest(_Table):
-    """The virtual machine."""
+    def refuse(self, message: str) -> NoReturn:
+        """Turn tomllib's words into file, line, key."""
+        match = re.fullmatch(r"(.*) \(at (?:line (\d+), column \d+|end of document)\)", message)
+        what, line = (match[1], match[2]) if match else (message, None)
+        at = int(line) if line else len(self.text.splitlines()) or 1
+        twice = re.match(r"Cannot (declare|overwrite)|Duplicate", what)
+        inline = what.startswith("Duplicate")
+        statement = self.positions.statement(at, outer=bool(twice) and not inline)
+        key: KeyPath = statement.path if statement else ()
+        if twice and statement:
+            first = self.positions.lines[key]
+            if inline or first < statement.line:
+                self.fail(key, f"declared twice (first on line {first})", line=statement.line)
+            at = statement.line
+        self.fail(key, f"not TOML: {what[:1].lower() + what[1:]}", line=at)
 
-    cpus: int = 2
-    memory_mib: int = 1024
-    accel: Accel = "auto"
-    disk_mib: int = 512  # the scratch disk, a sparse file
-    boot_timeout_s: float = 30.0  # on KVM; multiplied by the accelerator's slowdown
-    cmdline: list[str] = []  # added to the kernel command line
+    # --- meaning ----------------------------------------------------------
 
+    def check(self, config: Config) -> None:
+        for section, kind in TABLES.items():
+            for name, table in getattr(config, section).items():
+                self.bounds((section, name), table, kind)
+        for name, tree in config.tree.items():
+            self.tree(("tree", name), tree, self.data["tree"][name])
+        for name, kernel in config.kernel.items():
+            self.kernel(("kernel", name), kernel, config)
+        for name, filesystem in config.filesystem.items():
+            self.filesystem(("filesystem", name), filesystem)
+        for name, workload in config.workload.items():
+            self.workload(("workload", name), workload, config)
+        for name, plan in config.plan.items():
+            self.plan(("plan", name), plan, config)
 
-class Filesystem(_Table):
-    """mkfs and mount options under a name."""
+    def tree(self, key: KeyPath, tree: Tree, given: Mapping[str, Any]) -> None:
+        takes = _TREE_KEYS[tree.kind]
+        self.name((*key, "line"), tree.line)
+        for other in sorted({k for keys in _TREE_KEYS.values() for k in keys}):
+            if other in given and other not in takes:
+                self.fail(
+                    (*key, other),
+                    f"not a key of a tree of kind '{tree.kind}', which takes: {', '.join(takes)}",
+                )
+            if other in takes and not getattr(tree, other).strip():
+                what = "must not be empty" if other in given else "missing"
+                self.fail((*key, other), f"{what}: a tree of kind '{tree.kind}' needs it")
+        if tree.package:
+            self.name((*key, "package"), tree.package)
+        for option in ("url", "ref"):  # git would take it for an option
+            if getattr(tree, option).startswith("-"):
+                self.fail((*key, option), "must not begin with '-'")
 
-    type: str  # "ext4", "xfs": also the key of Workload.windows
-    mkfs: list[str]  # argv; the device is appended
-    mount: list[str] = []  # -o options; each must show up in /proc/self/mounts
-    block_size: int = 4096  # what statfs must report
+    def kernel(self, key: KeyPath, kernel: Kernel, config: Config) -> None:
+        self.refers((*key, "tree"), kernel.tree, "tree", config.tree)
+        line = config.tree[kernel.tree].line
+        available = {p.parent.parent.name for p in self.root.glob(f"patches/*/{line}/series")}
+        for i, series in enumerate(self.distinct((*key, "series"), kernel.series)):
+            if series not in available:
+                self.fail(
+                    (*key, "series", i),
+                    f"no patches/{series}/{line}/series{nearest(series, available)}",
+                )
+        fragments = {p.stem for p in self.root.glob("vm/kconfig/*.config")}
+        self.some((*key, "fragments"), kernel.fragments)
+        for i, fragment in enumerate(self.distinct((*key, "fragments"), kernel.fragments)):
+            if fragment not in fragments:
+                self.fail(
+                    (*key, "fragments", i),
+                    f"no vm/kconfig/{fragment}.config{nearest(fragment, fragments)}",
+                )
 
+    def filesystem(self, key: KeyPath, filesystem: Filesystem) -> None:
+        self.name((*key, "type"), filesystem.type)
+        self.some((*key, "mkfs"), filesystem.mkfs)
+        if filesystem.block_size & (filesystem.block_size - 1):
+            self.fail((*key, "block_size"), f"{filesystem.block_size} is not a power of two")
+        for i, option in enumerate(filesystem.mount):
+            if not option or re.search(r"[\s,]", option):
+                self.fail((*key, "mount", i), "must be one mount option, without spaces or commas")
 
-class Window(_Table):
-    """One window armed for a cell."""
+    def workload(self, key: KeyPath, workload: Workload, config: Config) -> None:
+        source = (*key, "source")
+        sources = {
+            str(p.relative_to(self.root / "workloads"))
+            for p in self.root.glob("workloads/*/*.c")
+            if p.parent.name != "lib"
+        }
+        if len(workload.source) > _SOURCE_LENGTH or not _SOURCE.fullmatch(workload.source):
+            self.fail(source, "must be a C file below workloads/, such as 'races/name.c'")
+        if not (self.root / "workloads" / workload.source).is_file():
+            self.fail(source, f"no workloads/{workload.source}{nearest(workload.source, sources)}")
+        for i, switch in enumerate(self.distinct((*key, "switches"), workload.switches)):
+            if not _SWITCHES.fullmatch(switch):
+                self.fail((*key, "switches", i), "must be switch names joined by '+'")
+        types = {f.type for f in config.filesystem.values()}
+        for kind, windows in workload.windows.items():
+            at = (*key, "windows", kind)
+            if kind not in types:
+                self.fail(at, f"no [filesystem.*] has this type{nearest(kind, types)}")
+            self.distinct(at, [w.name for w in windows])
+            for i, window in enumerate(windows):
+                self.name((*at, i, "name"), window.name)
+                self.bounds((*at, i), window, Window)
 
-    name: str  # as under debugfs race_windows/
-    delay_us: int
-    probability: int = 100  # per cent
+    def plan(self, key: KeyPath, plan: Plan, config: Config) -> None:
+        for kind in ("kernel", "filesystem", "workload"):
+            at = (*key, f"{kind}s")
+            names = getattr(plan, f"{kind}s")
+            self.some(at, names)
+            for i, name in enumerate(self.distinct(at, names)):
+                self.refers((*at, i), name, kind, getattr(config, kind))
+        self.refers((*key, "guest"), plan.guest, "guest", config.guest)
+        for role, trials in plan.trials.items():
+            self.within((*key, "trials", role), trials, *_TRIALS)
+        for name in plan.kernels:
+            role = config.kernel[name].role
+            if role not in plan.trials:
+                self.fail((*key, "trials"), f"missing key '{role}': kernel '{name}' has that role")
+        races = [name for name in plan.workloads if config.workload[name].kind == "race"]
+        if races and config.guest[plan.guest].cpus < 2:
+            self.fail(
+                (*key, "guest"), f"'{plan.guest}' has 1 CPU, and the race '{races[0]}' needs 2"
+            )
 
+    # --- values -----------------------------------------------------------
 
-class Workload(_Table):
-    """A C program under workloads/."""
+    def name(self, key: KeyPath, name: str, length: int = _NAME_LENGTH) -> None:
+        if not _NAME.fullmatch(name):
+            self.fail(key, "a name is letters, digits, '.', '_' and '-', a letter or digit first")
+        if len(name) > length:
+            self.fail(key, f"a name here has at most {length} characters, this has {len(name)}")
 
-    kind: WorkloadKind
-    source: str  # relative to workloads/, "races/punch-read-fault.c"
-    args: list[str] = []
-    # On a control kernel: each entry is one way in, "+" joins switches that are
-    # needed together ("fault+mkwrite").  One cell per entry.
-    switches: list[str] = []
-    windows: dict[str, list[Window]] = {}  # by Filesystem.type
-    # Lower bound of the 95 % interval of the exposure rate that a control kernel
-    # must reach, armed: a reproducer that fires less often is broken.
-    min_rate: float = 0.9
-    timeout_s: float = 60.0  # whole program, on KVM; multiplied by the slowdown
+    def refers(self, key: KeyPath, name: str, kind: str, names: Iterable[str]) -> None:
+        if name not in names:
+            self.fail(key, f"no [{kind}.{show((name,))}]{nearest(name, names)}")
 
+    def some(self, key: KeyPath, values: Sequence[str]) -> None:
+        if not values:
+            self.fail(key, "must not be empty")
 
-class Plan(_Table):
-    """A named selection of cells."""
+    def distinct(self, key: KeyPath, values: list[str]) -> list[str]:
+        for i, value in enumerate(values):
+            if value in values[:i]:
+                self.fail((*key, i), f"'{value}' is named twice")
+        return values
 
-    kernels: list[str]
-    filesystems: list[str]
-    workloads: list[str]
-    guest: str
-    trials: dict[Role, int]  # per cell, by the kernel's role
-    seed: int = 1
+    def bounds(self, key: KeyPath, table: Table, kind: type[Table]) -> None:
+        for name, (low, high) in _BOUNDS.get(kind, {}).items():
+            self.within((*key, name), getattr(table, name), low, high)
 
+    def within(self, key: KeyPath, value: float, low: float, high: float) -> None:
+        if not low <= value <= high:  # false for NaN, too
+            self.fail(key, f"must be from {low:.15g} to {high:.15g}, not {brief(value)}")
 
-class Config(_Table):
-    """The whole experiment."""
-
-    tree: dict[str, Tree]
-    kernel: dict[str, Kernel]
-    guest: dict[str, Guest]
-    filesystem: dict[str, Filesystem]
-    workload: dict[str, Workload]
-    plan: dict[str, Plan]
-    root: Path = Path()  # directory of harness.toml; set by load(), not a key of the file
-    path: Path = Path()  # harness.toml itself; set by load(), not a key of the file
+    def printable(self, key: KeyPath, value: object) -> None:
+        """Nothing here may smuggle a newline or NUL into a command line."""
+        if isinstance(value, str) and not value.isprintable():
+            self.fail(key, "must not contain control characters")
+        if isinstance(value, dict):
+            for name, inner in value.items():
+                self.printable((*key, name), inner)
+        if isinstance(value, list):
+            for i, inner in enumerate(value):
+                self.printable((*key, i), inner)

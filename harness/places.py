@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Where the harness keeps what it makes."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import platformdirs
+
+from harness.errors import InfraError
+
+CACHE_VARIABLE = "HARNESS_CACHE"
+_NAME = "mapping-range-lock-harness"
+
+
+def cache_dir() -> Path:
+    """The absolute directory of sources, worktrees, objects and images; made if need be.
+
+    HARNESS_CACHE, else the user's cache directory.  Raises InfraError when it
+    cannot be made or written.
+    """
+    asked = os.environ.get(CACHE_VARIABLE) or platformdirs.user_cache_dir(_NAME)
+    path = Path(asked).expanduser().absolute()
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InfraError(
+            f"cannot make the cache directory {path}: {error.strerror}",
+            hint=f"{CACHE_VARIABLE}=/some/roomy/directory harness ...",
+        ) from error
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise InfraError(
+            f"cannot write to the cache directory {path}",
+            hint=f"{CACHE_VARIABLE}=/some/roomy/directory harness ...",
+        )
+    return path

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The words of harness.toml, as frozen structs.
+
+Import them from harness.config, which also reads and checks the file.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+TreeKind = Literal["debian", "git", "tarball", "dir"]
+Role = Literal["control", "stock", "candidate"]
+Accel = Literal["auto", "kvm", "tcg"]
+WorkloadKind = Literal["race", "gate", "bench"]
+
+
+class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Base of every table of harness.toml: frozen, unknown keys refused."""
+
+
+class Tree(Table, frozen=True, kw_only=True):
+    """Kernel source: exactly the keys its `kind` needs, no others."""
+
+    kind: TreeKind
+    line: str  # the tree line: patches/<series>/<line>/ serves it
+    package: str = ""  # debian: binary package name, "linux-source-6.12"
+    url: str = ""  # git: path or URL
+    ref: str = ""  # git: branch, tag or commit
+    path: str = ""  # tarball, dir: path, relative to harness.toml
+
+
+class Kernel(Table, frozen=True, kw_only=True):
+    """tree + series + fragments."""
+
+    role: Role
+    tree: str
+    series: list[str] = []
+    fragments: list[str]  # names under vm/kconfig/, without ".config"
+
+
+class Guest(Table, frozen=True, kw_only=True):
+    """The virtual machine."""
+
+    cpus: int = 2
+    memory_mib: int = 1024
+    accel: Accel = "auto"
+    disk_mib: int = 512  # the scratch disk, a sparse file
+    boot_timeout_s: float = 30.0  # on KVM; multiplied by the accelerator's slowdown
+    cmdline: list[str] = []  # added to the kernel command line
+
+
+class Filesystem(Table, frozen=True, kw_only=True):
+    """mkfs and mount options under a name."""
+
+    type: str  # "ext4", "xfs": also the key of Workload.windows
+    mkfs: list[str]  # argv; the device is appended
+    mount: list[str] = []  # -o options; each must show up in /proc/self/mounts
+    block_size: int = 4096  # what statfs must report
+
+
+class Window(Table, frozen=True, kw_only=True):
+    """One window armed for a cell."""
+
+    name: str  # as under debugfs race_windows/
+    delay_us: int
+    probability: int = 100  # per cent
+
+
+class Workload(Table, frozen=True, kw_only=True):
+    """A C program under workloads/."""
+
+    kind: WorkloadKind
+    source: str  # relative to workloads/, "races/punch-read-fault.c"
+    args: list[str] = []
+    # On a control kernel: each entry is one way in, "+" joins switches that are
+    # needed together ("fault+mkwrite").  One cell per entry.
+    switches: list[str] = []
+    windows: dict[str, list[Window]] = {}  # by Filesystem.type
+    # Lower bound of the 95 % interval of the exposure rate that a control kernel
+    # must reach, armed: a reproducer that fires less often is broken.
+    min_rate: float = 0.9
+    timeout_s: float = 60.0  # whole program, on KVM; multiplied by the slowdown
+
+
+class Plan(Table, frozen=True, kw_only=True):
+    """A named selection of cells."""
+
+    kernels: list[str]
+    filesystems: list[str]
+    workloads: list[str]
+    guest: str
+    trials: dict[Role, int]  # per cell, by the kernel's role
+    seed: int = 1
+
+
+class Config(Table, frozen=True, kw_only=True):
+    """The whole experiment."""
+
+    tree: dict[str, Tree]
+    kernel: dict[str, Kernel]
+    guest: dict[str, Guest]
+    filesystem: dict[str, Filesystem]
+    workload: dict[str, Workload]
+    plan: dict[str, Plan]
+    root: Path = Path()  # directory of harness.toml; set by load(), not a key of the file
+    path: Path = Path()  # harness.toml itself; set by load(), not a key of the file
