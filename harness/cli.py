@@ -1,0 +1,445 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The door: one verb, one short function; every error a line, never a traceback.
+
+Heavy imports stand inside the verbs, so that --help and `list` are instant.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import logging
+import os
+import shlex
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from harness.errors import (
+    EXIT_CANNOT_TEST,
+    EXIT_EXPECTED,
+    EXIT_INTERRUPTED,
+    BootError,
+    HarnessError,
+    MachineLostError,
+    UsageError,
+)
+from harness.events import Event, Listener
+
+if TYPE_CHECKING:
+    from harness.config import Config
+
+EXIT_BROKEN_PIPE = 128 + signal.SIGPIPE  # what the shell says of a program killed by it
+_OUR_WORLD = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EMFILE)
+_SEEDS = (0, 2**64 - 1)
+_TRIALS = (1, 1_000_000)
+_SECONDS = (1, 7 * 86400)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb; returns the exit code (see harness.errors), never raises an error."""
+    _prepare_process()
+    args = argparse.Namespace(kept="")
+    try:
+        _parser().parse_args(argv, namespace=args)
+        code: int = args.verb(args)
+        sys.stdout.flush()
+        return code
+    except SystemExit as stop:  # --help, --version
+        return stop.code if isinstance(stop.code, int) else EXIT_EXPECTED
+    except HarnessError as error:
+        return _complain(error)
+    except KeyboardInterrupt:
+        _say("interrupted" + (f"; {args.kept}" if args.kept else ""))
+        return EXIT_INTERRUPTED
+    except OSError as error:
+        return _os_error(error)
+    except Exception as error:
+        return _unexpected(error)
+
+
+# --- verbs --------------------------------------------------------------------
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run a plan; 0 when every verdict is what the kernel's role expects."""
+    from harness.experiment.runner import run_plan
+    from harness.places import cache_dir
+    from harness.report.terminal import terminal
+
+    results = Path("results").absolute()
+    with terminal() as listen:
+        _finished, code = run_plan(
+            _config(args),
+            args.plan,
+            cache_dir(),
+            results,
+            _remembering(args, listen),
+            kernels=args.kernel,
+            filesystems=args.filesystem,
+            workloads=args.workload,
+            trials=args.trials,
+            seed=args.seed,
+        )
+    return code
+
+
+def build(args: argparse.Namespace) -> int:
+    """Build kernels; says for each where its image is."""
+    from harness.kernel.build import ensure
+    from harness.places import cache_dir
+    from harness.report.terminal import terminal
+
+    config = _config(args)
+    names = [_known("kernel", name, config.kernel) for name in args.kernels or config.kernel]
+    cache = cache_dir()
+    args.kept = f"what is compiled is kept; go on with: harness build {shlex.join(names)}"
+    with terminal() as listen:
+        images = [ensure(name, config, cache, listen) for name in names]
+    for image in images:
+        how = f"built in {image.seconds:.0f} s" if image.built else "up to date"
+        print(f"{image.kernel}: {image.release} ({how})\n  {image.bzimage}")
+    return EXIT_EXPECTED
+
+
+def boot(args: argparse.Namespace) -> int:
+    """Boot a kernel to a shell on the serial console, or run one command over SSH."""
+    if args.command is None and not sys.stdin.isatty():
+        raise UsageError(
+            "a shell on the serial console needs a terminal",
+            hint=f"harness boot {args.kernel} --exec 'uname -r'",
+        )
+    from harness.guest.machine import Machine, MachineSpec
+    from harness.guest.programs import compile_workloads
+    from harness.guest.qemu import probe_accelerator
+    from harness.kernel.build import ensure
+    from harness.places import cache_dir
+    from harness.report.terminal import terminal
+
+    config, cache = _config(args), cache_dir()
+    guest = config.guest[_known("guest", args.guest or next(iter(config.guest)), config.guest)]
+    _known("kernel", args.kernel, config.kernel)
+    with terminal() as listen:
+        image = ensure(args.kernel, config, cache, listen)
+        programs = compile_workloads(config.root, cache, listen)
+        spec = MachineSpec(
+            bzimage=image.bzimage,
+            cpus=guest.cpus,
+            memory_mib=guest.memory_mib,
+            accelerator=probe_accelerator(guest.accel),
+            disk_mib=guest.disk_mib,
+            programs=programs,
+            cmdline=(*guest.cmdline, *(() if args.command else ("harness.shell=1",))),
+            boot_timeout_s=guest.boot_timeout_s,
+        )
+    with (
+        _boot_directory(cache, args.kernel) as directory,
+        Machine(spec, directory, config.root, cache, name=args.kernel) as machine,
+    ):
+        if args.command is None:
+            machine.interact()
+            return EXIT_EXPECTED
+        done = machine.run(args.command, timeout_s=args.timeout)
+        for splat in machine.splats():
+            _say(f"harness: warning: the kernel complained: {splat.title}")
+    _write(sys.stdout, done.stdout)
+    _write(sys.stderr, done.stderr)
+    # A status outside 0..255 means that a signal ended the remote shell.
+    return done.status if 0 <= done.status <= 255 else EXIT_CANNOT_TEST
+
+
+def list_(args: argparse.Namespace) -> int:
+    """Everything in harness.toml, for a person."""
+    from harness.listing import lines
+
+    for line in lines(_config(args)):
+        print(line)
+    return EXIT_EXPECTED
+
+
+def doctor(args: argparse.Namespace) -> int:
+    """What this machine has and lacks."""
+    from harness.doctor import examine
+    from harness.places import cache_dir
+
+    return examine(cache_dir(), Path("results").absolute(), print)
+
+
+# --- the command line ---------------------------------------------------------
+
+
+class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """One line per option: help must fit a screen of 24 lines."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=36)
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse, with errors in the house's form."""
+
+    def __init__(self, **options: Any) -> None:
+        options.setdefault("formatter_class", _HelpFormatter)
+        super().__init__(allow_abbrev=False, **options)
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message, hint=f"{self.prog} --help")
+
+
+class _Version(argparse.Action):
+    """--version, importing importlib.metadata only when asked."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            print("harness", version("mapping-range-lock-harness"))
+        except PackageNotFoundError:  # run from a checkout without installation
+            print("harness, not installed")
+        parser.exit()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="harness",
+        description="Builds patched kernels, boots them, races them, says what holds.",
+        epilog="example:\n  harness run quick -k control -w punch-read-fault",
+    )
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
+    _config_option(parser, None)
+    verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
+    _run_parser(_verb(verbs, "run", run, "run a plan and say what it found",
+                      "harness run quick -k control -f ext4 --trials 20"))
+    _build_parser(_verb(verbs, "build", build, "build kernels", "harness build stock"))
+    _boot_parser(_verb(verbs, "boot", boot, "boot a kernel to a shell, or run a command in it",
+                       "harness boot control --exec 'cat /proc/version'"))
+    _verb(verbs, "list", list_, "show everything in harness.toml",
+          "harness --config other.toml list")
+    _verb(verbs, "doctor", doctor, "say what this machine has and lacks", "harness doctor")
+    return parser
+
+
+def _verb(
+    verbs: Any, name: str, function: Callable[[argparse.Namespace], int], what: str, example: str
+) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = verbs.add_parser(
+        name,
+        help=what,
+        description=what[0].upper() + what[1:] + ".",
+        epilog=f"example:\n  {example}",
+    )
+    parser.set_defaults(verb=function)
+    # Accepted after the verb too; SUPPRESS keeps the value given before it.
+    _config_option(parser, argparse.SUPPRESS)
+    return parser
+
+
+def _config_option(parser: argparse.ArgumentParser, default: str | None) -> None:
+    parser.add_argument(
+        "--config",
+        metavar="FILE",
+        type=Path,
+        default=default,
+        help="default: harness.toml here or above",
+    )
+
+
+def _run_parser(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("plan", nargs="?", default="quick", metavar="PLAN", help="default: quick")
+    for short, name in (("-k", "kernel"), ("-f", "filesystem"), ("-w", "workload")):
+        parser.add_argument(
+            short,
+            f"--{name}",
+            action="append",
+            default=[],
+            metavar=name.upper(),
+            help=f"only this {name} of the plan (again for more)",
+        )
+    parser.add_argument(
+        "--trials", type=_whole(_TRIALS), metavar="N", help="per cell, instead of the plan's"
+    )
+    parser.add_argument("--seed", type=_whole(_SEEDS), metavar="N", help="instead of the plan's")
+
+
+def _build_parser(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "kernels", nargs="*", metavar="KERNEL", help="default: every kernel of harness.toml"
+    )
+
+
+def _boot_parser(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("kernel", metavar="KERNEL")
+    parser.add_argument("--guest", metavar="NAME", help="default: the first of harness.toml")
+    parser.add_argument(
+        "--exec",
+        dest="command",
+        metavar="CMD",
+        help="run CMD over SSH, print its output, exit with its status",
+    )
+    parser.add_argument(
+        "--timeout",
+        type=_whole(_SECONDS),
+        default=600,
+        metavar="SECONDS",
+        help="for CMD, on KVM; longer under emulation (default: 600)",
+    )
+
+
+def _whole(bounds: tuple[int, int]) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        low, high = bounds
+        with suppress(ValueError):
+            if low <= (number := int(text)) <= high:
+                return number
+        raise argparse.ArgumentTypeError(f"must be a whole number from {low} to {high}")
+
+    return parse
+
+
+# --- what the verbs share -----------------------------------------------------
+
+
+def _config(args: argparse.Namespace) -> Config:
+    from harness.config import load
+
+    if args.config is not None:
+        return load(args.config)
+    here = Path.cwd()
+    for directory in (here, *here.parents):
+        if (directory / "harness.toml").is_file():
+            return load(Path("harness.toml") if directory == here else directory / "harness.toml")
+    raise UsageError(
+        f"no harness.toml in {here} or any directory above it",
+        hint="harness --config FILE ..., or cd to the checkout",
+    )
+
+
+def _known(kind: str, name: str, names: dict[str, Any]) -> str:
+    from harness.config import nearest
+
+    if name not in names:
+        raise UsageError(f"no {kind} '{name}' in harness.toml{nearest(name, names)}",
+                         hint="harness list")
+    return name
+
+
+def _remembering(args: argparse.Namespace, listen: Listener) -> Listener:
+    """`listen`, noting on the way where the run keeps its cells."""
+
+    def listener(event: Event) -> None:
+        if directory := event.data.get("directory"):
+            args.kept = f"finished cells are kept in {directory}"
+        listen(event)
+
+    return listener
+
+
+@contextmanager
+def _boot_directory(cache: Path, kernel: str) -> Iterator[Path]:
+    """A scratch directory; kept, and named, when the kernel let us down."""
+    directory = Path(tempfile.mkdtemp(prefix=f"boot-{kernel}-", dir=cache))
+    try:
+        yield directory
+    except (BootError, MachineLostError) as error:
+        error.detail = f"{error.detail}\neverything about this boot: {directory}".lstrip("\n")
+        raise
+    except BaseException:
+        shutil.rmtree(directory, ignore_errors=True)
+        raise
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+def _prepare_process() -> None:
+    # mkfs lives in sbin, which the PATH of an ordinary Debian user lacks.
+    path = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    extra = [d for d in ("/usr/local/sbin", "/usr/sbin", "/sbin") if d not in path]
+    os.environ["PATH"] = os.pathsep.join([*path, *extra])
+    for number in (signal.SIGTERM, signal.SIGHUP):  # left alone under nohup
+        if (
+            threading.current_thread() is threading.main_thread()
+            and signal.getsignal(number) == signal.SIG_DFL
+        ):
+            signal.signal(number, _interrupt)
+    # Libraries' remarks are for developers; what matters reaches us as an exception.
+    logging.getLogger().addHandler(logging.NullHandler())
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")
+    threading.excepthook = _thread_died
+
+
+def _interrupt(_number: int, _frame: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+# --- ends ---------------------------------------------------------------------
+
+
+def _say(text: str) -> None:
+    with suppress(OSError, ValueError):
+        print(text, file=sys.stderr, flush=True)
+
+
+def _write(stream: Any, text: str) -> None:
+    """Text of a guest, which may hold bytes that are not UTF-8, as it came."""
+    stream.flush()
+    stream.buffer.write(text.encode("utf-8", "surrogateescape"))
+    stream.flush()
+
+
+def _complain(error: HarnessError) -> int:
+    _say(f"harness: {error.message}")
+    if error.hint:
+        _say(f"  try: {error.hint}")
+    if error.detail:
+        _say(error.detail)
+    return error.exit_code
+
+
+def _os_error(error: OSError) -> int:
+    """The machine's trouble, not ours: disk full, not permitted, reader gone."""
+    try:
+        sys.stdout.flush()
+    except OSError as broken:
+        # Python flushes again on its way out, and would print a traceback.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(broken, BrokenPipeError):
+            return EXIT_BROKEN_PIPE
+        error = broken
+    if error.errno not in _OUR_WORLD:
+        return _unexpected(error)
+    where = f": {error.filename}" if error.filename else ""
+    hint = "harness doctor" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+    return _complain(HarnessError(f"{error.strerror}{where}", hint=hint))
+
+
+def _unexpected(error: BaseException) -> int:
+    text = " ".join(str(error).split())[:200]
+    _say(f"harness: internal error: {type(error).__name__}: {text} ({_saved(error)})")
+    return EXIT_CANNOT_TEST
+
+
+def _saved(error: BaseException) -> str:
+    from harness.places import cache_dir
+
+    name = time.strftime("traceback-%Y%m%d-%H%M%S-") + f"{os.getpid()}.txt"
+    with suppress(OSError, HarnessError):
+        path = cache_dir() / name
+        with path.open("a", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(f"harness {shlex.join(sys.argv[1:])}\n")
+            file.writelines(traceback.format_exception(error))
+        return f"traceback: {path}"
+    return "its traceback could not be saved"
+
+
+def _thread_died(args: threading.ExceptHookArgs) -> None:
+    if args.exc_value is not None and not isinstance(args.exc_value, SystemExit):
+        _unexpected(args.exc_value)

@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: GPL-2.0
+# Each target sets up what it needs first (setup.sh; a blink when all is there).
+
+PLAN ?= quick
+ARGS ?=
+PYTEST = .venv/bin/pytest $(ARGS)
+
+help:
+	@echo 'make run         set up, run the plan $(PLAN) (PLAN=name, ARGS="-k stock --trials 20")'
+	@echo 'make test        set up, run all tests, unit and vm (ARGS="-k name")'
+	@echo 'make test-unit   only those that boot no kernel'
+	@echo 'make bench       compare wall times with other tools'
+	@echo 'make lint        ruff and mypy'
+	@echo 'make clean       remove .venv and what tools left here; keeps results/ and the cache'
+
+setup:
+	@./setup.sh
+
+run: setup
+	@.venv/bin/harness run $(PLAN) $(ARGS)
+
+test: setup
+	@$(PYTEST)
+
+test-unit: setup
+	@$(PYTEST) -m 'not vm and not bench'
+
+bench: setup
+	@$(PYTEST) -m bench tests/bench
+
+lint: setup
+	@.venv/bin/ruff check
+	@.venv/bin/mypy
+
+clean:
+	rm -rf .venv *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache workloads/out
+	find harness tests -name __pycache__ -type d -exec rm -rf {} +
+
+.PHONY: help setup run test test-unit bench lint clean
