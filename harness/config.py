@@ -171,25 +171,36 @@ class _Reader:
         except RecursionError:
             self.refuse("nested too deeply (at end of document)")
         except ValueError:  # CPython refuses to convert thousands of digits
-            digits = re.search(r"\d{4300}", self.text.replace("_", ""))
-            line = self.text.count("\n", 0, digits.start() if digits else 0) + 1
+            text = self.text.replace("_", "")
+            digits = re.search(r"\d{4300}", text)
+            line = text.count("\n", 0, digits.start() if digits else 0) + 1
             self.refuse(f"number too long (at line {line}, column 1)")
 
     def refuse(self, message: str) -> NoReturn:
         """Turn tomllib's words into file, line, key."""
         match = re.fullmatch(r"(.*) \(at (?:line (\d+), column \d+|end of document)\)", message)
         what, line = (match[1], match[2]) if match else (message, None)
-        at = int(line) if line else len(self.text.splitlines()) or 1
-        twice = re.match(r"Cannot (declare|overwrite)|Duplicate", what)
-        inline = what.startswith("Duplicate")
-        statement = self.positions.statement(at, outer=bool(twice) and not inline)
-        key: KeyPath = statement.path if statement else ()
-        if twice and statement:
-            first = self.positions.lines[key]
-            if inline or first < statement.line:
-                self.fail(key, f"declared twice (first on line {first})", line=statement.line)
-            at = statement.line
-        self.fail(key, f"not TOML: {what[:1].lower() + what[1:]}", line=at)
+        at = int(line) if line else self.text.rstrip("\n").count("\n") + 1
+        if what.startswith("Duplicate"):
+            statement = self.positions.repeated()
+        else:
+            twice = re.match("Cannot (declare|overwrite)", what) is not None
+            statement = self.positions.statement(at, outer=twice)
+            if not twice:
+                self.fail(
+                    statement.path if statement else (),
+                    f"not TOML: {what[:1].lower() + what[1:]}",
+                    line=at,
+                )
+        if statement is None:
+            self.fail((), "a key is declared twice", line=at)
+        if (first := self.positions.earlier(statement)) is None:
+            self.fail(statement.path, "declared twice", line=statement.line)
+        elif first.path == statement.path:
+            what = f"declared twice (first on line {first.line})"
+        else:
+            what = f"{show(first.path)} is a value already (line {first.line})"
+        self.fail(statement.path, what, line=statement.line)
 
     # --- meaning ----------------------------------------------------------
 

@@ -30,7 +30,7 @@ _STRINGS = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # two alike on one line are still two
 class Statement:
     """One `key = value` or `[header]`: its line and the path it declares.
 
@@ -61,6 +61,21 @@ class Positions:
         """The last statement that begins on or before `line`."""
         fitting = [s for s in self.statements if s.line <= line and (s.outer or not outer)]
         return fitting[-1] if fitting else None
+
+    def repeated(self) -> Statement | None:
+        """The first pair of an inline table that was there before."""
+        seen = set()
+        for statement in self.statements:
+            if statement.path in seen and not statement.outer:
+                return statement
+            seen.add(statement.path)
+        return None
+
+    def earlier(self, statement: Statement) -> Statement | None:
+        """The statement before `statement` that declared most of its path."""
+        before = self.statements[: self.statements.index(statement)]
+        declared = [s for s in before if s.path == statement.path[: len(s.path)]]
+        return max(declared, key=lambda s: len(s.path), default=None)
 
 
 def locate(text: str) -> Positions:
