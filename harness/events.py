@@ -16,7 +16,7 @@ from typing import Any
 class Event:
     """One thing that happened.
 
-    kind: "tree" | "series" | "build" | "boot" | "cell" | "trial" | "note" | "command"
+    kind: "tree" | "series" | "build" | "boot" | "run" | "cell" | "trial" | "note" | "command"
     subject: what it is about: a tree, a kernel or a cell name
     message: one line for a person
     done, total: progress in units of the kind (objects, trials); total None = unknown

@@ -1,0 +1,278 @@
+# SPDX-License-Identifier: GPL-2.0
+"""One cell in one machine: boot, file system, preflight, reproducer, console scan.
+
+Every cell has a boot of its own, so that no cell inherits another one's damage
+and each cell directory holds the whole story.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shlex
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from harness.errors import BootError, HarnessError, MachineLostError
+from harness.events import Event, Listener
+from harness.experiment import store
+from harness.experiment.plan import Cell, program_key
+from harness.experiment.preflight import (
+    MOUNT_POINT,
+    Guest,
+    Job,
+    UntestableError,
+    ended,
+    prepare,
+)
+from harness.experiment.trial import Outcome, Reader, Trial
+from harness.experiment.verdict import Evidence
+from harness.guest import splat
+from harness.guest.machine import Completed, WorkloadTimeoutError
+from harness.guest.splat import Splat
+
+# The reproducer's contract: all held, at least one exposed, nothing testable.
+EXIT_STATUS = {0: "held", 1: "exposed", 4: "untested"}
+# Kinds of splat that say "stuck", not "broken".
+HANGS = frozenset({"hung-task", "soft-lockup", "rcu-stall"})
+
+
+@dataclass
+class Attempt:
+    """What one boot of a cell brought: trials, and everything seen around them."""
+
+    trials: list[Trial] = field(default_factory=list)
+    splats: list[Splat] = field(default_factory=list)
+    fate: Outcome | None = None  # what became of a machine that died
+    death: str = ""  # and what was seen of it
+    faults: list[str] = field(default_factory=list)
+    untested: str = ""
+    error: HarnessError | None = None  # that ended the attempt
+    booted: bool = False
+    started: bool = False  # the reproducer was told to start
+    began: bool = False  # the reproducer said its first word
+    completed: bool = False  # the reproducer ended by itself
+    header: dict[str, Any] | None = None
+    preflight: dict[str, Any] | None = None
+    problems: list[str] = field(default_factory=list)
+    wall: dict[str, float] = field(default_factory=dict)  # seconds per stage
+
+    @property
+    def boot_failed(self) -> bool:
+        """The kernel never reached user space: its own fault."""
+        return isinstance(self.error, BootError)
+
+    @property
+    def never_ran(self) -> bool:
+        """No trial ran, and the kernel is not to blame: the cell may be run once more."""
+        return (
+            bool(self.error or self.faults)
+            and not (self.trials or self.completed or self.boot_failed)
+            and self.fate in (None, "lost")
+        )
+
+    def evidence(self, control_fired: bool) -> Evidence:
+        """What verdict.judge() wants to know."""
+        return Evidence(
+            # A kernel that does not boot could not be tested; its splats are kept
+            # in splats/, but they are no answer to the race's question.
+            splats=() if self.boot_failed else [s.title for s in self.splats],
+            fate=self.fate,
+            death=self.death,
+            faults=self.faults,
+            untested=self.untested,
+            control_fired=control_fired,
+        )
+
+
+def run(job: Job, machine: Guest, directory: Path, listen: Listener) -> Attempt:
+    """Boots `machine`, runs the cell's trials, closes it, and scans its whole console.
+
+    Writes trials.jsonl, output.txt, dmesg.txt and splats/ in `directory` (the
+    machine writes console.log and qemu-cmd there).  What goes wrong in the guest
+    or with it is told in the Attempt; raises store.DiskFullError when results
+    cannot be written, and lets KeyboardInterrupt through with the machine closed.
+    """
+    attempt = Attempt()
+    reader = Reader(job.cell.trials)
+    with (
+        store.LineFile(directory / "trials.jsonl") as trials,
+        store.LineFile(directory / "output.txt") as output,
+    ):
+
+        def record(trial: Trial) -> None:
+            attempt.trials.append(trial)
+            trials.append(json.dumps(trial.to_json()))
+            _tell(listen, job.cell, attempt)
+
+        def on_line(line: str) -> None:
+            attempt.began = True
+            output.append(line)
+            if (trial := reader.feed(line)) is not None:
+                record(trial)
+
+        dmesg = ""
+        try:
+            with machine:
+                attempt.booted = True
+                with _timed(attempt, "prepare"):
+                    attempt.preflight = prepare(job, machine)
+                listen(Event("cell", job.cell.name, "trials begin", data={"state": "running"}))
+                attempt.started = True
+                with _timed(attempt, "trials"):
+                    done = machine.run(command(job), job.timeout_s, on_line)
+                for line in done.stderr.splitlines():
+                    output.append(f"stderr: {line}")
+                attempt.completed = True
+                _judge_exit(done, reader, attempt)
+                dmesg = machine.dmesg()
+        except UntestableError as why:
+            attempt.untested, attempt.preflight = str(why), why.seen
+        except store.DiskFullError:
+            raise
+        except HarnessError as error:
+            attempt.error = error
+        except Exception as error:
+            # A bug of ours must not cost the cells that are still to come.
+            attempt.faults.append(f"internal error: {type(error).__name__}: {error}")
+            listen(Event("note", job.cell.name, traceback.format_exc()))
+        attempt.wall.update(machine.wall)
+        _scan(machine, dmesg, attempt)
+        _settle(attempt, reader, record)
+    attempt.header, attempt.problems = reader.header, reader.problems
+    if reader.skip is not None and not attempt.trials:
+        attempt.untested = reader.skip
+    _check_header(job.cell, attempt)
+    if dmesg:
+        store.write_text(directory / "dmesg.txt", dmesg)
+    _write_splats(directory, attempt.splats)
+    return attempt
+
+
+def command(job: Job) -> str:
+    """The reproducer's command line in the guest, quoted for its shell."""
+    cell = job.cell
+    argv = [f"/workloads/{program_key(job.workload.source)}", "--dir", MOUNT_POINT]
+    argv += ["--trials", str(cell.trials), "--seed", str(cell.seed)]
+    if cell.switch:
+        argv += ["--switch", cell.switch]
+    for window in cell.windows:
+        argv += ["--window", f"{window.name}:{window.delay_us}:{window.probability}"]
+    return shlex.join([*argv, *job.workload.args])
+
+
+def _judge_exit(done: Completed, reader: Reader, attempt: Attempt) -> None:
+    """Whether the program's end fits what it reported."""
+    exposed = any(trial.outcome == "exposed" for trial in attempt.trials)
+    if done.status not in EXIT_STATUS:
+        attempt.faults.append(f"the reproducer {ended(done)}")
+    elif (done.status == 1) != exposed:
+        seen = "an exposure" if exposed else "no exposure"
+        attempt.faults.append(
+            f"the reproducer exited with {done.status} ({EXIT_STATUS[done.status]})"
+            f" but reported {seen}"
+        )
+    elif done.status == 4 and not attempt.trials and reader.skip is None:
+        reader.skip = f"the reproducer {ended(done)}"
+
+
+def _scan(machine: Guest, dmesg: str, attempt: Attempt) -> None:
+    """Splats of the whole console; a scan that could not run is a fault of the cell.
+
+    dmesg is scanned too: what is below the console's log level is only there.
+    """
+    try:
+        found = [*machine.splats(), *splat.scan(dmesg.encode())]
+    except Exception as error:
+        if attempt.booted or not isinstance(error, HarnessError | OSError):
+            attempt.faults.append(f"the console could not be scanned: {error}")
+        return
+    attempt.splats = list({(each.kind, each.title): each for each in reversed(found)}.values())
+    attempt.splats.reverse()
+
+
+def _settle(attempt: Attempt, reader: Reader, record: Callable[[Trial], None]) -> None:
+    """What an attempt's end means: the fate of the machine, and the trials still owed."""
+    error = attempt.error
+    if attempt.untested:
+        return
+    if isinstance(error, BootError):
+        attempt.untested = f"did not boot: {error.message}"
+        return
+    if isinstance(error, MachineLostError):
+        attempt.fate, attempt.death = _fate(error, attempt.splats), error.message
+    if error is not None and attempt.fate in (None, "lost"):
+        attempt.faults.append(error.message)
+    owed: list[Trial] = []
+    if attempt.completed:
+        owed = reader.end()
+    elif attempt.began or (attempt.started and attempt.fate in ("crashed", "hung")):
+        # Before its first word the reproducer had no trial under way, unless the
+        # kernel itself shows that it had come far enough to do harm.
+        why = attempt.death or "; ".join(attempt.faults)
+        owed = reader.end(attempt.fate or "lost", why)
+    for trial in owed:
+        record(trial)
+
+
+def _fate(error: MachineLostError, splats: list[Splat]) -> Outcome:
+    """A machine that died: by its kernel's hand, by hanging, or by our own fault."""
+    if isinstance(error, WorkloadTimeoutError):
+        return "hung" if all(each.kind in HANGS for each in splats) else "crashed"
+    return "crashed" if splats else "lost"
+
+
+def _check_header(cell: Cell, attempt: Attempt) -> None:
+    """The reproducer's account of its settings against what it was told."""
+    header = attempt.header or {}
+    asked = {
+        "switches": sorted(filter(None, cell.switch.split("+"))),
+        "windows": {window.name: window.delay_us for window in cell.windows},
+        "seed": cell.seed,
+    }
+    for key, value in asked.items():
+        if key not in header:
+            continue
+        said = header[key]
+        if key == "switches" and isinstance(said, list):
+            said = sorted(map(str, said))
+        if said != value:
+            attempt.faults.append(f"the reproducer ran with {key} {said!r}, asked for {value!r}")
+
+
+@contextlib.contextmanager
+def _timed(attempt: Attempt, stage: str) -> Iterator[None]:
+    start = time.monotonic()
+    try:
+        yield
+    finally:
+        attempt.wall[stage] = round(time.monotonic() - start, 3)
+
+
+def _tell(listen: Listener, cell: Cell, attempt: Attempt) -> None:
+    exposed = sum(trial.outcome == "exposed" for trial in attempt.trials)
+    last = attempt.trials[-1]
+    listen(
+        Event(
+            "trial",
+            cell.name,
+            f"{last.outcome}{': ' + last.why if last.why else ''}",
+            done=len(attempt.trials),
+            total=cell.trials,
+            data={"outcome": last.outcome, "exposed": exposed},
+        )
+    )
+
+
+def _write_splats(directory: Path, splats: list[Splat]) -> None:
+    if not splats:
+        return
+    place = directory / "splats"
+    with store.writing(directory):
+        place.mkdir(exist_ok=True)
+    for number, each in enumerate(splats, 1):
+        store.write_text(place / f"{number:02}-{each.kind}.txt", f"{each.title}\n\n{each.text}\n")

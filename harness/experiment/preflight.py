@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Before any trial: the file system, and whether the guest is what was asked for.
+
+A guest with one CPU, another kernel or another mount option would "hold" every
+race; such a cell is untested, never held.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, Self
+
+from harness.config import Filesystem, Workload
+from harness.experiment.plan import Cell
+from harness.guest.machine import Completed
+from harness.guest.splat import Splat
+
+DEVICE = "/dev/vda"
+MOUNT_POINT = "/mnt"
+# The largest reproducer keeps a few MiB; below this something else is wrong.
+MIN_FREE_BYTES = 64 << 20
+
+class Guest(Protocol):
+    """What a cell needs of guest.machine.Machine; a fake in the tests."""
+
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *exc: Any) -> None: ...
+    def run(
+        self,
+        command: str,
+        timeout_s: float = ...,
+        on_stdout_line: Callable[[str], None] | None = ...,
+    ) -> Completed: ...
+    def dmesg(self) -> str: ...
+    def splats(self) -> list[Splat]: ...
+    @property
+    def wall(self) -> Mapping[str, float]: ...
+
+
+@dataclass(frozen=True)
+class Job:
+    """A cell with everything from harness.toml and the build that running it takes."""
+
+    cell: Cell
+    filesystem: Filesystem
+    workload: Workload
+    cpus: int  # asked for: what the guest must have online
+    release: str  # what `uname -r` in the guest must say
+    timeout_s: float  # of the whole reproducer, on KVM
+
+
+class UntestableError(Exception):
+    """The guest is up but is not what was asked for; the text says in what."""
+
+    def __init__(self, why: str, seen: dict[str, Any] | None = None) -> None:
+        super().__init__(why)
+        self.seen = seen  # preflight's own words, when it had any
+
+
+def prepare(job: Job, machine: Guest) -> dict[str, Any]:
+    """Makes and mounts the file system and checks the guest; returns what preflight saw.
+
+    Raises UntestableError naming everything that is not as asked, and
+    MachineLostError when the machine goes away.
+    """
+    filesystem = job.filesystem
+    options = ["-o", ",".join(filesystem.mount)] if filesystem.mount else []
+    for argv in (
+        [*filesystem.mkfs, DEVICE],
+        ["mkdir", "-p", MOUNT_POINT],
+        ["mount", "-t", filesystem.type, *options, DEVICE, MOUNT_POINT],
+    ):
+        done = machine.run(shlex.join(argv))
+        if done.status != 0:
+            raise UntestableError(f"{shlex.join(argv)}: {ended(done)}")
+    done = machine.run(f"/workloads/preflight --dir {MOUNT_POINT}")
+    if done.status != 0:
+        raise UntestableError(f"preflight: {ended(done)}")
+    try:
+        seen = json.loads(done.stdout)
+    except (ValueError, RecursionError):
+        seen = None
+    if not isinstance(seen, dict):
+        raise UntestableError(f"preflight printed no JSON object: {done.stdout[:120]!r}")
+    if wrong := mismatches(job, seen):
+        raise UntestableError("preflight: " + "; ".join(wrong), seen)
+    return seen
+
+
+def mismatches(job: Job, seen: Mapping[str, Any]) -> list[str]:
+    """In what the guest differs from what was asked; empty = it may be tested.
+
+    `seen` is what workloads/preflight printed.  A value that is missing or of
+    the wrong type is a mismatch: silence is not a pass.
+    """
+    asked = {
+        "cpus_online": job.cpus,
+        "release": job.release,
+        "fs_type": job.filesystem.type,
+        "block_size": job.filesystem.block_size,
+    }
+    wrong = [
+        f"{key} is {seen.get(key)!r}, asked for {value!r}"
+        for key, value in asked.items()
+        if seen.get(key) != value
+    ]
+    mounted = seen.get("mount_options")
+    mounted = mounted if isinstance(mounted, list) else []
+    missing = [option for option in job.filesystem.mount if option not in mounted]
+    if missing:
+        wrong.append(f"mount options {','.join(missing)} did not take effect")
+    free = seen.get("free_bytes")
+    if not isinstance(free, int) or free < MIN_FREE_BYTES:
+        wrong.append(f"free_bytes is {free!r}, at least {MIN_FREE_BYTES} are needed")
+    affinity = seen.get("affinity")
+    if affinity != [True] * job.cpus:
+        wrong.append(f"affinity is {affinity!r}, asked for a thread on each of {job.cpus} CPUs")
+    return wrong
+
+
+def ended(done: Completed) -> str:
+    """How a program in the guest ended, with its last words: one line."""
+    last = done.stderr.strip().splitlines()[-1:] or done.stdout.strip().splitlines()[-1:]
+    return f"exited with status {done.status}" + (f": {last[0][:200]}" if last else "")

@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: GPL-2.0
+"""results/: one directory per run, every file whole or absent, nothing finished lost.
+
+The layout is described in docs/results.md.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import re
+import secrets
+import threading
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Self
+
+from harness.errors import InfraError
+from harness.events import Event
+
+LATEST = "latest"
+
+
+class DiskFullError(InfraError):
+    """No room left under results/: the run cannot go on (exit code 125)."""
+
+
+@contextlib.contextmanager
+def writing(directory: Path) -> Iterator[None]:
+    """Turns an OSError from writing under `directory` into one line for the user.
+
+    Raises DiskFullError when the disk or the quota is full, InfraError otherwise.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskFullError(
+                f"disk full while writing results to {directory};"
+                " what was finished before is kept",
+                hint=f"df -h {directory}",
+            ) from error
+        raise InfraError(
+            f"cannot write results to {directory}: {error.strerror or error}",
+            hint=f"ls -ld {directory}",
+        ) from error
+
+
+def write_text(path: Path, text: str, mode: int = 0o644) -> None:
+    """Writes a file that is whole at any moment, even across a power cut.
+
+    Temporary file beside it, fsync, rename, fsync of the directory.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    with writing(path.parent):
+        try:
+            with temporary.open("w", encoding="utf-8", errors="backslashreplace") as stream:
+                stream.write(text)
+                stream.flush()
+                os.fchmod(stream.fileno(), mode)
+                os.fsync(stream.fileno())
+            temporary.replace(path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise
+        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Writes `value` as JSON for people and programs, atomically."""
+    write_text(path, json.dumps(value, indent=2, default=str) + "\n")
+
+
+class LineFile:
+    """A file that grows by whole lines which reach the kernel at once.
+
+    Unbuffered, so that what was appended survives our own death; fsync on
+    close, so that it survives the host's.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with writing(path.parent):
+            self._stream = path.open("ab", buffering=0)
+
+    def append(self, line: str) -> None:
+        """Adds one line.  Raises DiskFullError or InfraError."""
+        rest = line.encode("utf-8", "backslashreplace") + b"\n"
+        with writing(self.path.parent):
+            while rest:
+                rest = rest[self._stream.write(rest) or 0 :]
+
+    def close(self) -> None:
+        """Forces the lines to the disk; closing twice is harmless."""
+        if self._stream.closed:
+            return
+        with writing(self.path.parent):
+            try:
+                os.fsync(self._stream.fileno())
+            finally:
+                self._stream.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()
+
+
+class Run:
+    """One execution of a plan: results/<id>/ and what run.json will say."""
+
+    def __init__(self, root: Path, plan: str) -> None:
+        """Makes the directory.  Raises DiskFullError or InfraError."""
+        self.started = datetime.now(UTC)
+        self.root = root
+        self.id, self.directory = _make_directory(root, plan, self.started)
+        self.document: dict[str, Any] = {
+            "id": self.id,
+            "plan": plan,
+            "status": "running",
+            "started": self.started.isoformat(timespec="seconds"),
+            "seconds": 0.0,
+            "cells": [],
+        }
+        self._log = LineFile(self.directory / "run.log")
+        # Builds and machines may speak from threads of their own.
+        self._lock = threading.Lock()
+
+    def save(self) -> None:
+        """Writes run.json as of now."""
+        elapsed = (datetime.now(UTC) - self.started).total_seconds()
+        self.document["seconds"] = round(elapsed, 1)
+        write_json(self.directory / "run.json", self.document)
+
+    def log(self, event: Event) -> None:
+        """Adds one event to run.log: UTC time, kind, subject, message, progress."""
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        progress = ""
+        if event.done is not None:
+            progress = f" [{event.done}/{'?' if event.total is None else event.total}]"
+        text = f"{now} {event.kind} {event.subject}: {event.message}{progress}"
+        with self._lock:
+            self._log.append(text.replace("\n", "\\n"))
+
+    def cell_directory(self, name: str) -> Path:
+        """Makes cells/<kernel>/<filesystem>/<workload>[@variant]/ and returns it."""
+        path = self.directory / "cells" / name
+        with writing(self.directory):
+            path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def point_latest(self) -> None:
+        """Makes results/latest this run, atomically: readers see the old or the new one."""
+        temporary = self.root / f".{LATEST}.{secrets.token_hex(4)}"
+        with writing(self.root):
+            temporary.symlink_to(self.id)
+            try:
+                temporary.replace(self.root / LATEST)
+            except BaseException:
+                temporary.unlink(missing_ok=True)
+                raise
+
+    def close(self) -> None:
+        """Closes run.log."""
+        self._log.close()
+
+
+def _make_directory(root: Path, plan: str, started: datetime) -> tuple[str, Path]:
+    safe = re.sub(r"[^A-Za-z0-9._+-]", "_", plan)
+    with writing(root):
+        root.mkdir(parents=True, exist_ok=True)
+        while True:
+            # The suffix keeps apart two runs that start in the same second, and
+            # mkdir decides in case even that is equal.
+            name = f"{started:%Y%m%dT%H%M%SZ}-{safe}-{secrets.token_hex(2)}"
+            try:
+                (root / name).mkdir()
+            except FileExistsError:
+                continue
+            return name, root / name

@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The trials of a cell -> one verdict, and whether the kernel's role expects it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from harness.errors import EXIT_CANNOT_TEST, EXIT_EXPECTED, EXIT_UNEXPECTED
+from harness.experiment.plan import Cell
+from harness.experiment.statistics import clopper_pearson, percent, trials_needed
+from harness.experiment.trial import Outcome, Trial, count
+
+NOT_FIRED = "control has not fired in this run"
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What running a cell brought to light, beside its trials.
+
+    Every field has a default that means "nothing wrong".
+    """
+
+    splats: Sequence[str] = ()  # titles, whole console
+    fate: Outcome | None = None  # "crashed", "hung", "lost": the machine died on the way
+    death: str = ""  # what was seen of that
+    faults: Sequence[str] = ()  # of the harness: each one costs the cell its verdict
+    untested: str = ""  # why nothing was tried or nothing counts (preflight, skip, boot)
+    control_fired: bool = True  # the same workload and filesystem, on a control kernel
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One cell's answer; `rate` and `interval` are over exposed + held trials only."""
+
+    state: Outcome  # the cell in one word
+    as_expected: bool
+    claim: str  # one sentence for a mailing list
+    reason: str  # why it is not as expected; "" when it is
+    trials: int  # that have an outcome
+    planned: int
+    outcomes: dict[Outcome, int]
+    exposed: int
+    rate: float | None  # None: no trial counts
+    interval: tuple[float, float]  # Clopper-Pearson, 95 %
+    window_hits: int  # of the first window, the race's own; summed over the trials
+    window_hits_by_name: dict[str, int]
+
+    def to_json(self) -> dict[str, Any]:
+        """The "verdict" of a cell in run.json."""
+        return {**dataclasses.asdict(self), "interval": list(self.interval)}
+
+
+def judge(cell: Cell, min_rate: float, trials: Sequence[Trial], evidence: Evidence) -> Verdict:
+    """The verdict of one cell, from all its trials and what else was seen.
+
+    `min_rate` is the lower bound of the interval that a control kernel must
+    reach with a switch on.  Pure: the same input gives the same verdict.
+    """
+    outcomes = count(trials)
+    exposed, valid = outcomes["exposed"], outcomes["exposed"] + outcomes["held"]
+    by_name = {window.name: 0 for window in cell.windows}
+    for trial in trials:
+        for name, hits in trial.window_hits.items():
+            by_name[name] = by_name.get(name, 0) + hits
+    window_hits = by_name[cell.windows[0].name] if cell.windows else 0
+    interval = clopper_pearson(exposed, valid)
+    armed = bool(cell.windows)
+
+    state, reason = _state(cell, trials, outcomes, evidence, not armed or window_hits > 0)
+    as_expected = state == "held"
+    if cell.switch:
+        as_expected = state == "exposed" and interval[0] >= min_rate
+        if state == "held":
+            reason = f"the race did not fire with the lock site {cell.switch!r} off"
+        elif state == "exposed" and not as_expected:
+            reason = _too_low(exposed, valid, interval[0], min_rate)
+    elif state == "exposed":
+        reason = reason or "the race is open"
+    ran = "armed" if armed else "unarmed"
+    return Verdict(
+        state=state,
+        as_expected=as_expected,
+        claim=_claim(state, reason, exposed, valid, interval, ran, len(trials), cell.trials),
+        reason="" if as_expected else reason,
+        trials=len(trials),
+        planned=cell.trials,
+        outcomes=outcomes,
+        exposed=exposed,
+        rate=exposed / valid if valid else None,
+        interval=interval,
+        window_hits=window_hits,
+        window_hits_by_name=by_name,
+    )
+
+
+def exit_code(verdicts: Iterable[Verdict]) -> int:
+    """What a finished run says to `git bisect run`: 0, 1 or 125.
+
+    A single verdict against expectation outweighs any number of cells that
+    could not be tested: it is a result, and the others are not.
+    """
+    wrong = [verdict.state for verdict in verdicts if not verdict.as_expected]
+    if not wrong:
+        return EXIT_EXPECTED
+    return EXIT_CANNOT_TEST if set(wrong) <= {"untested", "lost"} else EXIT_UNEXPECTED
+
+
+def _state(
+    cell: Cell,
+    trials: Sequence[Trial],
+    outcomes: dict[Outcome, int],
+    evidence: Evidence,
+    reached: bool,
+) -> tuple[Outcome, str]:
+    """The cell in one word and why; the worst that happened wins."""
+    whys = {trial.outcome: trial.why for trial in reversed(trials) if trial.why}
+    titles = list(dict.fromkeys(evidence.splats))
+    if evidence.fate == "hung" or outcomes["hung"]:
+        # What the kernel says of a hang ("blocked for more than") explains it.
+        return "hung", "; ".join([evidence.death or whys.get("hung", "the machine hung"), *titles])
+    if evidence.fate == "crashed" or outcomes["crashed"] or titles:
+        return "crashed", "; ".join(titles) or evidence.death or "the machine died"
+    troubles = [*evidence.faults]
+    if evidence.fate == "lost" or outcomes["lost"]:
+        troubles.append(evidence.death or whys.get("lost", "the machine was lost"))
+    # An exposure nobody wanted is evidence even from a limping run; the one a
+    # control kernel owes us is not.
+    if outcomes["exposed"] and not (cell.switch and (troubles or not reached)):
+        return "exposed", ""
+    if troubles:
+        return "lost", "; ".join(dict.fromkeys(troubles))
+    if evidence.untested:
+        return "untested", evidence.untested
+    if not outcomes["held"] and not outcomes["exposed"]:
+        return "untested", whys.get("untested", "no trial was valid")
+    if not reached:
+        return "untested", f"window {cell.windows[0].name!r} was never hit"
+    if cell.role != "control" and not evidence.control_fired:
+        return "untested", NOT_FIRED
+    return "held", ""
+
+
+def _too_low(exposed: int, valid: int, low: float, min_rate: float) -> str:
+    reason = (
+        f"exposed in {exposed} of {valid}: the rate is at least {percent(low, 'down')} at 95 %,"
+        f" and {percent(min_rate)} is asked"
+    )
+    if exposed == valid and min_rate < 1:
+        reason += f" (that takes at least {trials_needed(min_rate)} trials)"
+    return reason
+
+
+def _claim(
+    state: Outcome,
+    reason: str,
+    exposed: int,
+    valid: int,
+    interval: tuple[float, float],
+    ran: str,
+    tried: int,
+    planned: int,
+) -> str:
+    low, high = percent(interval[0], "down"), percent(interval[1], "up")
+    held = valid - exposed
+    if state == "held":
+        return f"held in {held} of {valid} {ran} trials: rate below {high} at 95 %"
+    if state == "exposed":
+        return f"exposed in {exposed} of {valid} {ran} trials: rate {low} to {high} at 95 %"
+    if state in ("crashed", "hung"):
+        also = f", exposed in {exposed} of {valid}" if exposed else ""
+        return f"{state} in {tried} of {planned} planned {ran} trials{also}: {reason}"
+    if valid and not exposed:
+        return f"{state} ({held} of {valid} {ran} trials held): {reason}"
+    return f"{state}: {reason}"

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Which cells a plan has, in which order, with which seeds."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from itertools import groupby
+
+import pytest
+
+from harness.errors import UsageError
+from harness.experiment.plan import cell_seed, cells, program_key
+from tests.fakes.experiment import config
+
+
+def test_control_first_then_the_plans_order() -> None:
+    order = [kernel for kernel, _ in groupby(cells(config(), "quick"), lambda c: c.kernel)]
+    assert order == ["control", "stock", "candidate"]
+
+
+def test_names_of_all_cells_of_two_kernels() -> None:
+    names = [cell.name for cell in cells(config(), "quick", ["stock", "control"], ["xfs"])]
+    assert names == [
+        "control/xfs/punch@fault",
+        "control/xfs/punch@fault+mkwrite",
+        "control/xfs/punch@off",
+        "control/xfs/plain@off",
+        "stock/xfs/punch",
+        "stock/xfs/plain",
+    ]
+
+
+def test_names_are_unique() -> None:
+    names = [cell.name for cell in cells(config(), "quick")]
+    assert len(set(names)) == len(names) == 2 * (4 + 2 + 2)
+
+
+def test_windows_go_by_filesystem_type() -> None:
+    found = {cell.name: cell for cell in cells(config(), "quick")}
+    assert found["stock/ext4/punch"].window == "ext4_punch:2000+filemap_fault:500"
+    assert found["control/ext4/punch@off"].window == found["stock/ext4/punch"].window
+    assert found["stock/xfs/punch"].window is None
+    assert found["stock/ext4/plain"].windows == ()
+
+
+def test_trials_by_role_and_overridden() -> None:
+    asked = {cell.role: cell.trials for cell in cells(config(), "quick")}
+    assert asked == {"control": 40, "stock": 50, "candidate": 60}
+    assert {cell.trials for cell in cells(config(), "quick", trials=3)} == {3}
+
+
+def test_a_cell_alone_has_the_seed_it_has_in_the_plan() -> None:
+    whole = {cell.name: cell.seed for cell in cells(config(), "quick")}
+    alone = cells(config(), "quick", ["candidate"], ["xfs"], ["plain"])
+    assert [whole[cell.name] for cell in alone] == [cell.seed for cell in alone]
+    assert len(set(whole.values())) == len(whole)
+
+
+def test_seed_depends_on_the_plans_seed_and_can_be_given() -> None:
+    first, second = cells(config(), "quick", seed=1), cells(config(), "quick", seed=2)
+    assert all(a.seed != b.seed for a, b in zip(first, second, strict=True))
+    assert [c.seed for c in first] == [c.seed for c in cells(config(), "quick")]
+
+
+def test_seed_is_the_same_in_another_process() -> None:
+    code = "from harness.experiment.plan import cell_seed; print(cell_seed(5, 'a/b/c@off'))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(done.stdout) == cell_seed(5, "a/b/c@off")
+    assert 0 < cell_seed(5, "a/b/c@off") < 2**31
+
+
+@pytest.mark.parametrize(
+    ("filters", "message"),
+    [
+        ({"kernels": ["stcok"]}, "no kernel 'stcok' in plan 'quick' (did you mean 'stock'?)"),
+        ({"filesystems": ["ext"]}, "did you mean 'ext4'?"),
+        ({"workloads": ["zzz"]}, "(there is: plain, punch)"),
+        ({"kernels": ["elsewhere"]}, "kernel 'elsewhere' is in harness.toml but not in plan"),
+    ],
+)
+def test_names_outside_the_plan(filters: dict[str, list[str]], message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        cells(config(), "quick", **filters)  # type: ignore[arg-type]
+    assert message in caught.value.message
+    assert caught.value.hint == "harness list"
+    assert caught.value.exit_code == 2
+
+
+def test_unknown_plan() -> None:
+    with pytest.raises(UsageError, match=r"no plan 'quik' in harness.toml \(did you mean 'quick'"):
+        cells(config(), "quik")
+
+
+def test_no_trials_for_a_role() -> None:
+    cfg = config(trials={"control": 5})
+    with pytest.raises(UsageError, match="no number of trials for role 'stock'"):
+        cells(cfg, "quick")
+    assert cells(cfg, "quick", trials=2)
+    with pytest.raises(UsageError, match="at least one trial"):
+        cells(cfg, "quick", trials=0)
+
+
+def test_program_key() -> None:
+    assert program_key("races/punch-read-fault.c") == "races/punch-read-fault"

@@ -1,0 +1,238 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What trials are worth, by the kernel's role."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.config import Window
+from harness.experiment.trial import OUTCOMES, Trial
+from harness.experiment.verdict import NOT_FIRED, Evidence, Verdict, exit_code, judge
+from tests.fakes.experiment import cell, trial, trials
+
+NOTHING = Evidence()
+ON = cell("control", "fault")
+OFF = cell("control")
+STOCK = cell("stock", trials=320)
+
+
+def verdict(state: str, as_expected: bool) -> Verdict:
+    judged = judge(STOCK, 0.9, trials(held=1), NOTHING)
+    return Verdict(**{**vars(judged), "state": state, "as_expected": as_expected})
+
+
+# --- control ------------------------------------------------------------------
+
+
+def test_control_that_fires() -> None:
+    judged = judge(ON, 0.9, trials(exposed=98, held=2), NOTHING)
+    assert (judged.state, judged.as_expected, judged.reason) == ("exposed", True, "")
+    assert judged.rate == 0.98
+    assert judged.interval == pytest.approx((0.9296, 0.9976), abs=1e-4)
+    assert judged.claim == "exposed in 98 of 100 armed trials: rate 92.9 % to 99.8 % at 95 %"
+
+
+def test_control_that_fires_too_rarely() -> None:
+    judged = judge(ON, 0.9, trials(exposed=95, held=5), NOTHING)
+    assert (judged.state, judged.as_expected) == ("exposed", False)
+    assert "exposed in 95 of 100" in judged.reason
+    assert "90 % is asked" in judged.reason
+    assert judge(ON, 0.8, trials(exposed=95, held=5), NOTHING).as_expected
+
+
+def test_control_with_too_few_trials_says_how_many_are_needed() -> None:
+    assert "at least 36 trials" in judge(ON, 0.9, trials(exposed=35), NOTHING).reason
+    assert judge(ON, 0.9, trials(exposed=36), NOTHING).as_expected
+
+
+def test_control_that_does_not_fire() -> None:
+    judged = judge(ON, 0.9, trials(held=100), NOTHING)
+    assert (judged.state, judged.as_expected) == ("held", False)
+    assert "did not fire with the lock site 'fault' off" in judged.reason
+    assert exit_code([judged]) == 1
+
+
+def test_control_exposures_without_window_hits_do_not_count() -> None:
+    judged = judge(ON, 0.9, trials(exposed=100, hits=0), NOTHING)
+    assert (judged.state, judged.as_expected) == ("untested", False)
+
+
+def test_control_with_all_switches_off_must_hold() -> None:
+    assert judge(OFF, 0.9, trials(held=100), NOTHING).as_expected
+    broken = judge(OFF, 0.9, trials(held=99, exposed=1), NOTHING)
+    assert (broken.state, broken.as_expected) == ("exposed", False)
+    # It needs no other control cell: it is one.
+    assert judge(OFF, 0.9, trials(held=9), Evidence(control_fired=False)).as_expected
+
+
+# --- stock and candidate ------------------------------------------------------
+
+
+@pytest.mark.parametrize("role", ["stock", "candidate"])
+def test_held(role: str) -> None:
+    judged = judge(cell(role, trials=320), 0.9, trials(held=320), NOTHING)
+    assert (judged.state, judged.as_expected) == ("held", True)
+    # 1.146 %: an upper bound is rounded up.
+    assert judged.claim == "held in 320 of 320 armed trials: rate below 1.15 % at 95 %"
+    assert judged.outcomes == {**dict.fromkeys(OUTCOMES, 0), "held": 320}
+
+
+def test_one_exposure_is_enough() -> None:
+    judged = judge(STOCK, 0.9, trials(held=319, exposed=1), Evidence(control_fired=False))
+    assert (judged.state, judged.as_expected) == ("exposed", False)
+    assert judged.reason
+    assert exit_code([judged]) == 1
+
+
+def test_control_has_not_fired() -> None:
+    judged = judge(STOCK, 0.9, trials(held=320), Evidence(control_fired=False))
+    assert (judged.state, judged.reason) == ("untested", NOT_FIRED)
+    assert "320 of 320 armed trials held" in judged.claim
+    assert exit_code([judged]) == 125
+
+
+def test_no_window_hits_is_untested() -> None:
+    judged = judge(STOCK, 0.9, trials(held=320, hits=0), NOTHING)
+    assert (judged.state, judged.as_expected) == ("untested", False)
+    assert "'ext4_punch' was never hit" in judged.reason
+
+
+def test_unarmed_needs_no_hits() -> None:
+    judged = judge(cell(windows=[]), 0.9, trials(held=5, hits=0), NOTHING)
+    assert judged.as_expected
+    assert "unarmed" in judged.claim
+    assert judged.window_hits == 0
+
+
+def test_hits_are_those_of_the_first_window() -> None:
+    windows = [Window(name="a", delay_us=1), Window(name="b", delay_us=1)]
+    found = [Trial(n, "held", {"a": 0, "b": 3, "c": 1}) for n in (1, 2)]
+    judged = judge(cell(windows=windows), 0.9, found, NOTHING)
+    assert judged.window_hits == 0
+    assert judged.window_hits_by_name == {"a": 0, "b": 6, "c": 2}
+    assert judged.state == "untested"
+
+
+def test_untested_trials_are_not_in_the_rate() -> None:
+    judged = judge(STOCK, 0.9, trials(held=10, untested=90), NOTHING)
+    assert judged.trials == 100
+    assert judged.claim.startswith("held in 10 of 10 armed trials")
+    assert judged.as_expected
+
+
+def test_only_untested_trials() -> None:
+    found = [trial(1, "untested", 0, "window not reached"), trial(2, "untested", 0, "other")]
+    judged = judge(STOCK, 0.9, found, NOTHING)
+    assert (judged.state, judged.reason) == ("untested", "window not reached")
+    assert (judged.rate, judged.interval) == (None, (0.0, 1.0))
+
+
+# --- what else was seen -------------------------------------------------------
+
+
+def test_a_splat_is_not_a_pass() -> None:
+    for asked, found in (
+        (STOCK, trials(held=320)),
+        (ON, trials(exposed=100)),
+        (OFF, trials(held=9)),
+    ):
+        judged = judge(asked, 0.9, found, Evidence(splats=["BUG: bad", "BUG: bad", "WARNING: x"]))
+        assert (judged.state, judged.as_expected) == ("crashed", False)
+        assert judged.reason == "BUG: bad; WARNING: x"
+        assert exit_code([judged]) == 1
+
+
+def test_crash_and_hang_are_told_apart_and_counted() -> None:
+    for fate in ("crashed", "hung"):
+        found = [*trials(held=3), trial(4, fate, why="gone")]
+        evidence = Evidence(fate=fate, death="gone")
+        judged = judge(STOCK, 0.9, found, evidence)
+        assert judged.state == fate
+        assert judged.claim == f"{fate} in 4 of 320 planned armed trials: gone"
+        assert judged.outcomes["held"] == 3
+        assert exit_code([judged]) == 1
+
+
+def test_a_hang_is_explained_by_its_splat() -> None:
+    evidence = Evidence(splats=["INFO: task x blocked"], fate="hung", death="no answer")
+    judged = judge(STOCK, 0.9, trials(held=1, hung=1), evidence)
+    assert (judged.state, judged.reason) == ("hung", "no answer; INFO: task x blocked")
+
+
+def test_death_after_the_last_trial_still_counts() -> None:
+    judged = judge(STOCK, 0.9, trials(held=320), Evidence(fate="hung", death="stuck in exit"))
+    assert (judged.state, judged.as_expected) == ("hung", False)
+
+
+def test_harness_faults_are_lost() -> None:
+    judged = judge(STOCK, 0.9, trials(held=320), Evidence(faults=["console not scanned"]))
+    assert (judged.state, judged.reason) == ("lost", "console not scanned")
+    assert exit_code([judged]) == 125
+    assert judge(STOCK, 0.9, trials(held=319, lost=1), NOTHING).state == "lost"
+
+
+def test_a_fault_spoils_the_exposure_we_want_but_not_the_one_we_fear() -> None:
+    fault = Evidence(faults=["console not scanned"])
+    assert judge(ON, 0.9, trials(exposed=100), fault).state == "lost"
+    assert judge(OFF, 0.9, trials(held=99, exposed=1), fault).state == "exposed"
+    assert judge(STOCK, 0.9, trials(held=99, exposed=1), fault).state == "exposed"
+
+
+def test_untested_reason_is_kept() -> None:
+    judged = judge(STOCK, 0.9, [], Evidence(untested="preflight: cpus_online is 1"))
+    assert (judged.state, judged.claim) == ("untested", "untested: preflight: cpus_online is 1")
+    assert judged.trials == 0
+
+
+# --- together -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("states", "code"),
+    [
+        ([], 0),
+        ([("held", True), ("exposed", True)], 0),
+        ([("held", True), ("untested", False)], 125),
+        ([("lost", False), ("untested", False)], 125),
+        ([("lost", False), ("exposed", False)], 1),
+        ([("crashed", False)], 1),
+        ([("hung", False), ("untested", False)], 1),
+        ([("held", False)], 1),
+    ],
+)
+def test_exit_code(states: list[tuple[str, bool]], code: int) -> None:
+    assert exit_code([verdict(*state) for state in states]) == code
+
+
+@given(
+    st.sampled_from([ON, OFF, STOCK, cell("candidate", windows=[])]),
+    st.dictionaries(st.sampled_from(OUTCOMES), st.integers(0, 50)),
+    st.integers(0, 2),
+    st.builds(
+        Evidence,
+        splats=st.lists(st.text("ab", min_size=1, max_size=3), max_size=2),
+        fate=st.sampled_from([None, "crashed", "hung", "lost"]),
+        faults=st.lists(st.text("ab", min_size=1, max_size=3), max_size=1),
+        untested=st.sampled_from(["", "why"]),
+        control_fired=st.booleans(),
+    ),
+)
+def test_nothing_passes_by_silence(
+    asked: object, outcomes: dict[str, int], hits: int, evidence: Evidence
+) -> None:
+    found = trials(hits, **outcomes)
+    judged = judge(asked, 0.9, found, evidence)  # type: ignore[arg-type]
+    json.dumps(judged.to_json(), allow_nan=False)
+    assert sum(judged.outcomes.values()) == judged.trials == len(found)
+    assert judged.as_expected == (judged.reason == "")
+    if judged.as_expected:
+        assert not evidence.splats and not evidence.faults and evidence.fate is None
+        assert not any(judged.outcomes[bad] for bad in ("crashed", "hung", "lost"))
+        assert judged.outcomes["held"] + judged.outcomes["exposed"] > 0
+        assert asked.switch or judged.exposed == 0  # type: ignore[attr-defined]
+        assert hits > 0 or not asked.windows  # type: ignore[attr-defined]
+        assert evidence.control_fired or asked.role == "control"  # type: ignore[attr-defined]
