@@ -10,6 +10,7 @@ import argparse
 import errno
 import logging
 import os
+import select
 import shlex
 import shutil
 import signal
@@ -90,6 +91,8 @@ def run(args: argparse.Namespace) -> int:
             trials=args.trials,
             seed=args.seed,
         )
+    if code == EXIT_INTERRUPTED:  # the runner put everything away; main says where
+        raise KeyboardInterrupt
     return code
 
 
@@ -406,19 +409,31 @@ def _complain(error: HarnessError) -> int:
 
 def _os_error(error: OSError) -> int:
     """The machine's trouble, not ours: disk full, not permitted, reader gone."""
+    if isinstance(error, BrokenPipeError) and _reader_left():
+        _silence_stdout()
+        return EXIT_BROKEN_PIPE
     try:
         sys.stdout.flush()
-    except OSError as broken:
-        # Python flushes again on its way out, and would print a traceback.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if isinstance(broken, BrokenPipeError):
-            return EXIT_BROKEN_PIPE
-        error = broken
+    except OSError as unwritten:
+        _silence_stdout()
+        error = unwritten
     if error.errno not in _OUR_WORLD:
         return _unexpected(error)
     where = f": {error.filename}" if error.filename else ""
     hint = "harness doctor" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
     return _complain(HarnessError(f"{error.strerror}{where}", hint=hint))
+
+
+def _reader_left() -> bool:
+    """Whether standard output is a pipe that nobody reads any more."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)
+    return any(event & select.POLLERR for _fd, event in poll.poll(0))
+
+
+def _silence_stdout() -> None:
+    """Python flushes once more on its way out, and would print a traceback."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _unexpected(error: BaseException) -> int:

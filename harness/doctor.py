@@ -170,10 +170,10 @@ def _qemu() -> Iterator[Finding]:
         yield Finding("KVM", error.message, ok=False, command=error.hint)
         return
     if accelerator.name == "kvm":
-        yield Finding("KVM", f"works ({accelerator.reason})" if accelerator.reason else "works")
+        yield Finding("KVM", f"works: {accelerator.reason}")
     else:
-        yield Finding("KVM", f"does not work: {accelerator.reason}; guests are emulated (TCG), "
-                             f"limits are {accelerator.slowdown:g} times longer")
+        longer = f"guests are emulated (TCG), time limits {accelerator.slowdown:g} times longer"
+        yield Finding("KVM", f"{accelerator.reason.removeprefix('KVM ')}; {longer}")
 
 
 def _which(brings: str) -> Path | None:
