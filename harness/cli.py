@@ -141,7 +141,7 @@ def boot(args: argparse.Namespace) -> int:
             accelerator=probe_accelerator(guest.accel),
             disk_mib=guest.disk_mib,
             programs=programs,
-            cmdline=(*guest.cmdline, *(() if args.command else ("harness.shell=1",))),
+            cmdline=(*guest.cmdline, *(("harness.shell=1",) if args.command is None else ())),
             boot_timeout_s=guest.boot_timeout_s,
         )
     with (
