@@ -1,0 +1,292 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Tree, series and fragments become an image: incremental, reproducible, at most once.
+
+cache/kernels/<kernel>/ has the worktree (src), the build directory (o) and the
+finished images (images/<id>).  An id that is there starts no make.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import hashlib
+import os
+import re
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness import config
+from harness.errors import BuildError, InfraError, UsageError
+from harness.events import Event, Listener, silent
+from harness.kernel import command, git, image, kconfig, lock, make, series, tree
+from harness.kernel.image import Image
+
+__all__ = ["RECIPE", "Image", "ensure"]
+
+# Part of every id; raise it when the same sources would give another image.
+RECIPE = "1"
+_RELEASE_MAX = 64  # __NEW_UTS_LEN, include/uapi/linux/utsname.h
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+# Kconfig must not add to the release string: `uname -r` ends with our id.
+_OURS = '# CONFIG_LOCALVERSION_AUTO is not set\nCONFIG_LOCALVERSION=""\n'
+# In a line of git ls-tree.
+_KCONFIG_READS = re.compile(r"\t(scripts/.*|(.*/)?(Kconfig[^/]*|[^/]*\.config|Makefile[^/]*))$")
+
+
+@dataclass(frozen=True)
+class _Recipe:
+    """Everything an image is made from."""
+
+    name: str
+    kernel: config.Kernel
+    source: tree.Source
+    options: dict[str, kconfig.Option]
+    compiler: str
+    toolchain: str
+    identity: str
+
+    @property
+    def release(self) -> str:
+        return f"{self.source.version}{self.localversion}"
+
+    @property
+    def localversion(self) -> str:
+        return f"-{self.name}-{self.identity}"
+
+
+def ensure(
+    name: str,
+    cfg: config.Config,
+    cache: Path,
+    listen: Listener = silent,
+    jobs: int | None = None,
+) -> Image:
+    """The image of kernel `name`, built if it is not there; no make when it is.
+
+    `jobs` is make's -j, by default the number of CPUs.  Raises UsageError for what
+    harness.toml, patches/ or vm/kconfig/ got wrong, BuildError when a patch does
+    not apply, an option is refused or something does not compile, InfraError when
+    a tool is missing or the disk is full.
+    """
+    started = time.monotonic()
+    cache = cache.resolve()
+    with command.room_on(cache):
+        recipe = _resolve(name, cfg, cache, listen)
+        home = cache / "kernels" / name
+        found = image.load(home / "images", recipe.identity)
+        if found is None:
+            _check_paths(cache)
+            with lock.held(home.with_suffix(".lock"), name, listen):
+                # Waiting may have taken minutes: a patch may have changed since, and the
+                # run we waited for may have built this very image.
+                recipe = _resolve(name, cfg, cache, listen)
+                found = image.load(home / "images", recipe.identity)
+                if found is None:
+                    made = _build(recipe, cfg, cache, listen, jobs or os.cpu_count() or 1)
+                    seconds = time.monotonic() - started
+                    made = dataclasses.replace(made, built=True, seconds=seconds)
+                    made = image.store(home / "images", made)
+                    listen(Event("build", name, f"built {made.release} in {seconds:.0f} s"))
+                    return made
+        listen(Event("build", name, f"{found.release} is up to date"))
+        return dataclasses.replace(
+            found,
+            role=recipe.kernel.role,
+            series=list(recipe.kernel.series),
+            built=False,
+            seconds=time.monotonic() - started,
+        )
+
+
+def _resolve(name: str, cfg: config.Config, cache: Path, listen: Listener) -> _Recipe:
+    kernel = cfg.kernel.get(name)
+    if kernel is None:
+        near = difflib.get_close_matches(name, cfg.kernel, n=1)
+        raise UsageError(
+            f"{cfg.path}: no kernel {name!r}" + (f" (did you mean {near[0]!r}?)" if near else ""),
+            hint="harness list",
+        )
+    if not _NAME.fullmatch(name):
+        raise UsageError(
+            f"{cfg.path}: [kernel.{name}]: the name is part of `uname -r`: letters, digits, . _ -",
+            hint="rename the kernel",
+        )
+    # Cheap and local first: a missing patch must not show after a download.
+    line = cfg.tree[kernel.tree].line
+    patches = [file for item in kernel.series for file in series.patches(item, line, cfg.root)]
+    files = kconfig.paths(kernel.fragments, cfg.root)
+    fragments = [file.read_text() for file in files]
+    options = kconfig.merge([kconfig.parse(*each) for each in zip(files, fragments, strict=True)])
+    compiler, toolchain = _toolchain()
+    source = tree.materialise(kernel.tree, cfg.tree[kernel.tree], cfg.root, cache, listen)
+    parts = [RECIPE, toolchain, source.commit, *fragments]
+    identity = _identity(parts, [file.read_bytes() for file in patches])
+    recipe = _Recipe(name, kernel, source, options, compiler, toolchain, identity)
+    if len(recipe.release) > _RELEASE_MAX:
+        room = _RELEASE_MAX - len(recipe.release) + len(name)
+        raise UsageError(
+            f"{cfg.path}: [kernel.{name}]: {recipe.release} does not fit into `uname -r` "
+            f"({_RELEASE_MAX} characters): the name may have {room}, it has {len(name)}",
+            hint="rename the kernel",
+        )
+    return recipe
+
+
+def _identity(parts: Sequence[str], patches: Sequence[bytes]) -> str:
+    digest = hashlib.sha256()
+    for part in [*(text.encode() for text in parts), b"patches", *patches]:
+        digest.update(b"%d " % len(part) + part)
+    return digest.hexdigest()[:12]
+
+
+def _toolchain() -> tuple[str, str]:
+    """First line of the compiler's version, and both tools' whole versions."""
+    versions = []
+    for tool in ("gcc", "ld"):
+        finished = command.run([tool, "--version"])
+        if finished.status != 0:
+            raise InfraError(f"{tool} --version failed: {finished.complaint}")
+        versions.append(finished.stdout)
+    return versions[0].splitlines()[0], "".join(versions)
+
+
+def _check_paths(cache: Path) -> None:
+    # The kernel's top Makefile refuses them: "source directory cannot contain spaces or colons".
+    if re.search(r"[\s:]", str(cache)):
+        raise InfraError(
+            f"the kernel cannot be built in {cache}: space or colon in the path",
+            hint="export HARNESS_CACHE=DIRECTORY",
+        )
+
+
+def _build(recipe: _Recipe, cfg: config.Config, cache: Path, listen: Listener, jobs: int) -> Image:
+    """Update the worktree, configure, make; the image as it lies in O=."""
+    home = cache / "kernels" / recipe.name
+    home.mkdir(parents=True, exist_ok=True)
+    makefile = make.Makefile(recipe.name, home / "src", home / "o", home / "build.log")
+    makefile.log.write_bytes(b"")
+    commit = series.apply(recipe.source, recipe.kernel.series, cfg.root, cache, listen)
+    listen(Event("build", recipe.name, f"updating the worktree to {commit[:12]}"))
+    if git.move_worktree(makefile.source, recipe.source.repo, commit):
+        # Every file is new, perhaps another kernel version: nothing in O= is of use.
+        shutil.rmtree(makefile.objects, ignore_errors=True)
+        (home / "complete").unlink(missing_ok=True)
+    makefile.objects.mkdir(exist_ok=True)
+    with _unfinished(home / "building", makefile.objects):
+        before = make.steps_present(makefile.objects)
+        dotconfig = _configure(makefile, recipe, commit, listen, jobs)
+        _make(makefile, recipe, dotconfig, before, listen, jobs)
+    release = _release(makefile, recipe)
+    return Image(
+        kernel=recipe.name,
+        role=recipe.kernel.role,
+        id=recipe.identity,
+        release=release,
+        bzimage=makefile.objects / "arch/x86/boot/bzImage",
+        vmlinux=makefile.objects / "vmlinux",
+        dotconfig=makefile.objects / ".config",
+        log=makefile.log,
+        built=True,
+        seconds=0.0,
+        source_commit=commit,
+        series=list(recipe.kernel.series),
+        compiler=recipe.compiler,
+    )
+
+
+@contextmanager
+def _unfinished(marker: Path, objects: Path) -> Iterator[None]:
+    """Marks O= while make runs; a mark that is there already: the last one did not end well."""
+    if marker.exists():
+        make.distrust_unfinished(objects)
+    marker.touch()
+    yield
+    marker.unlink()  # not after an exception: make may have been killed
+
+
+def _configure(
+    makefile: make.Makefile, recipe: _Recipe, commit: str, listen: Listener, jobs: int
+) -> str:
+    """Write O=/.config, its time unchanged when its content is; the content.
+
+    tinyconfig, then the fragments (Kconfig takes the last value of an option),
+    then olddefconfig, on a file beside: .config must not be seen as newer.
+    Nothing is run when all that Kconfig reads is as it was (5 s less).
+    """
+    final = makefile.objects / ".config"
+    key = makefile.objects.parent / "config.key"
+    read = _kconfig_reads(recipe, commit)
+    if key.is_file() and final.is_file():
+        text = final.read_text()
+        if key.read_text() == _identity([read, text], []):
+            return text
+    listen(Event("build", recipe.name, "configuring"))
+    beside = makefile.objects.parent / "config.new"
+    beside.unlink(missing_ok=True)
+    env = make.environment(KCONFIG_CONFIG=str(beside))
+    make.run(makefile, ["tinyconfig"], jobs=jobs, env=env)
+    with beside.open("a") as file:
+        file.write(_OURS + kconfig.text(recipe.options))
+    make.run(makefile, ["olddefconfig"], jobs=jobs, env=env)
+    text = beside.read_text()
+    kconfig.verify(recipe.options, text, makefile.source)
+    if not final.is_file() or final.read_text() != text:
+        beside.replace(final)
+    key.write_text(_identity([read, text], []))
+    return text
+
+
+def _kconfig_reads(recipe: _Recipe, commit: str) -> str:
+    """All that decides a .config: Kconfig files, *.config, the Makefiles and scripts that run."""
+    listing = git.out(recipe.source.repo, "ls-tree", "-r", commit)
+    files = [line for line in listing.splitlines() if _KCONFIG_READS.search(line)]
+    return "\n".join([RECIPE, recipe.toolchain, _OURS, kconfig.text(recipe.options), *files])
+
+
+def _make(
+    makefile: make.Makefile,
+    recipe: _Recipe,
+    dotconfig: str,
+    before: int,
+    listen: Listener,
+    jobs: int,
+) -> None:
+    complete = makefile.objects.parent / "complete"
+    history = makefile.objects.parents[1] / "steps.json"
+    options = kconfig.enabled(dotconfig)
+    # In a complete O= only make knows how much a change costs: no total.
+    total = None if complete.exists() else make.expected_steps(history, options)
+    progress = make.Progress(recipe.name, listen, 0 if complete.exists() else before, total)
+    # Paths must not enter the image: the same kernel in another cache has the same hash.
+    mapped = " ".join(
+        f"-ffile-prefix-map={directory}/=" for directory in (makefile.source, makefile.objects)
+    )
+    settings = [f"LOCALVERSION={recipe.localversion}", f"KCFLAGS={mapped}", f"KAFLAGS={mapped}"]
+    make.run(makefile, ["bzImage"], jobs=jobs, settings=settings, progress=progress)
+    if not complete.exists() and before == 0:
+        make.remember_steps(history, progress.steps, options)
+    complete.touch()
+
+
+def _release(makefile: make.Makefile, recipe: _Recipe) -> str:
+    """What `uname -r` will print; BuildError when that does not carry the id."""
+    path = makefile.objects / "include" / "config" / "kernel.release"
+    bzimage = makefile.objects / "arch/x86/boot/bzImage"
+    if not bzimage.is_file() or not path.is_file():
+        raise BuildError(
+            f"kernel {recipe.name}: make succeeded but there is no bzImage (log: {makefile.log})",
+            hint=command.quoted(["less", makefile.log]),
+        )
+    release = path.read_text().strip()
+    inside = image.banner(bzimage).split(" ", 1)[0]
+    if not release.endswith(recipe.localversion) or inside not in ("", release):
+        raise BuildError(
+            f"kernel {recipe.name}: its release is {inside or release!r}, not {recipe.release!r}: "
+            "it would not be told apart in the guest",
+            hint=command.quoted(["grep", "-r", "LOCALVERSION", makefile.objects / ".config"]),
+        )
+    return release

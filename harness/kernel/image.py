@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Finished images, kept by id: a build in progress never touches one that is in use.
+
+images/<id>/ is filled beside and renamed, with image.json in it: a directory
+that exists is complete, and its stamp tells whether the bzImage is still the
+one that was written.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+_STAMP = "image.json"
+_KEEP = 3  # images per kernel: going back to the last state of a patch costs no make
+_FILES = ("bzimage", "vmlinux", "dotconfig", "log")
+_SETUP_MAGIC = b"HdrS"
+
+
+@dataclass(frozen=True)
+class Image:
+    """A kernel that can be booted."""
+
+    kernel: str  # its name in harness.toml
+    role: str
+    id: str  # 12 hex digits
+    release: str  # what `uname -r` prints
+    bzimage: Path
+    vmlinux: Path
+    dotconfig: Path
+    log: Path  # of the build that made it
+    built: bool  # False: it was there, no make was started
+    seconds: float  # this call of ensure(), wall time
+    source_commit: str  # of the tree's bare repository, series applied
+    series: list[str]
+    compiler: str  # first line of gcc --version
+
+
+def load(images: Path, identity: str) -> Image | None:
+    """The image `identity` under `images`, None when it is not there whole.
+
+    The bzImage is compared by size and time with its stamp; its sha256 is in the
+    stamp for those who want to be sure.
+    """
+    directory = images / identity
+    try:
+        stamp: dict[str, Any] = json.loads((directory / _STAMP).read_text())
+        fields = {**stamp["image"], **{key: directory / stamp["image"][key] for key in _FILES}}
+        image = Image(**fields)
+        stat = image.bzimage.stat()
+        whole = (stat.st_size, stat.st_mtime_ns) == (stamp["size"], stamp["mtime_ns"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    if not whole or not image.vmlinux.is_file() or not image.dotconfig.is_file():
+        return None
+    with contextlib.suppress(OSError):
+        os.utime(directory / _STAMP)  # in use: `store` removes the oldest
+    return image
+
+
+def store(images: Path, image: Image) -> Image:
+    """Copy the files of `image` to images/<id>/ and write its stamp; the stored image.
+
+    The caller holds the kernel's lock.  Older images beyond a few are removed.
+    """
+    directory, new = images / image.id, images / "new"
+    for stale in (new, directory):
+        shutil.rmtree(stale, ignore_errors=True)
+    new.mkdir(parents=True)
+    names = {"bzimage": "bzImage", "vmlinux": "vmlinux", "dotconfig": "config", "log": "build.log"}
+    for key, name in names.items():
+        shutil.copy2(getattr(image, key), new / name)
+    stat = (new / "bzImage").stat()
+    stamp = {
+        "image": {**dataclasses.asdict(image), **names},
+        "size": stat.st_size,
+        "mtime_ns": stat.st_mtime_ns,
+        "sha256": hashlib.sha256((new / "bzImage").read_bytes()).hexdigest(),
+    }
+    (new / _STAMP).write_text(json.dumps(stamp, indent=1) + "\n")
+    new.rename(directory)
+    _prune(images, keep=directory)
+    return dataclasses.replace(
+        image,
+        bzimage=directory / names["bzimage"],
+        vmlinux=directory / names["vmlinux"],
+        dotconfig=directory / names["dotconfig"],
+        log=directory / names["log"],
+    )
+
+
+def _prune(images: Path, keep: Path) -> None:
+    def last_used(directory: Path) -> float:
+        with contextlib.suppress(OSError):
+            return (directory / _STAMP).stat().st_mtime
+        return 0.0
+
+    others = [entry for entry in images.iterdir() if entry != keep]
+    for old in sorted(others, key=last_used, reverse=True)[_KEEP - 1 :]:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def banner(bzimage: Path) -> str:
+    """The version line inside a bzImage, "" when it has no setup header.
+
+    Documentation/arch/x86/boot.rst: kernel_version at 0x20e is the offset of a
+    string, less 0x200; it begins with what `uname -r` prints.
+    """
+    with bzimage.open("rb") as file:
+        setup = file.read(0x10000)
+    if setup[0x202:0x206] != _SETUP_MAGIC:
+        return ""
+    start = int(struct.unpack_from("<H", setup, 0x20E)[0]) + 0x200
+    return setup[start : start + 256].split(b"\0", 1)[0].decode(errors="replace")
