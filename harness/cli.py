@@ -7,24 +7,21 @@ Heavy imports stand inside the verbs, so that --help and `list` are instant.
 from __future__ import annotations
 
 import argparse
-import errno
 import logging
 import os
-import select
 import shlex
 import shutil
 import signal
 import sys
 import tempfile
 import threading
-import time
-import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from harness import ending
 from harness.errors import (
     EXIT_CANNOT_TEST,
     EXIT_EXPECTED,
@@ -39,8 +36,6 @@ from harness.events import Event, Listener
 if TYPE_CHECKING:
     from harness.config import Config
 
-EXIT_BROKEN_PIPE = 128 + signal.SIGPIPE  # what the shell says of a program killed by it
-_OUR_WORLD = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EMFILE)
 _SEEDS = (0, 2**64 - 1)
 _TRIALS = (1, 1_000_000)
 _SECONDS = (1, 7 * 86400)
@@ -58,14 +53,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as stop:  # --help, --version
         return stop.code if isinstance(stop.code, int) else EXIT_EXPECTED
     except HarnessError as error:
-        return _complain(error)
+        return ending.complain(error)
     except KeyboardInterrupt:
-        _say("interrupted" + (f"; {args.kept}" if args.kept else ""))
+        ending.say("interrupted" + (f"; {args.kept}" if args.kept else ""))
         return EXIT_INTERRUPTED
     except OSError as error:
-        return _os_error(error)
+        return ending.os_error(error)
     except Exception as error:
-        return _unexpected(error)
+        return ending.unexpected(error)
 
 
 # --- verbs --------------------------------------------------------------------
@@ -153,9 +148,9 @@ def boot(args: argparse.Namespace) -> int:
             return EXIT_EXPECTED
         done = machine.run(args.command, timeout_s=args.timeout)
         for splat in machine.splats():
-            _say(f"harness: warning: the kernel complained: {splat.title}")
-    _write(sys.stdout, done.stdout)
-    _write(sys.stderr, done.stderr)
+            ending.say(f"harness: warning: the kernel complained: {splat.title}")
+    ending.write(sys.stdout, done.stdout)
+    ending.write(sys.stderr, done.stderr)
     # A status outside 0..255 means that a signal ended the remote shell.
     return done.status if 0 <= done.status <= 255 else EXIT_CANNOT_TEST
 
@@ -376,85 +371,8 @@ def _prepare_process() -> None:
     logging.getLogger().addHandler(logging.NullHandler())
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
-    threading.excepthook = _thread_died
+    threading.excepthook = ending.thread_died
 
 
 def _interrupt(_number: int, _frame: object) -> NoReturn:
     raise KeyboardInterrupt
-
-
-# --- ends ---------------------------------------------------------------------
-
-
-def _say(text: str) -> None:
-    with suppress(OSError, ValueError):
-        print(text, file=sys.stderr, flush=True)
-
-
-def _write(stream: Any, text: str) -> None:
-    """Text of a guest, which may hold bytes that are not UTF-8, as it came."""
-    stream.flush()
-    stream.buffer.write(text.encode("utf-8", "surrogateescape"))
-    stream.flush()
-
-
-def _complain(error: HarnessError) -> int:
-    _say(f"harness: {error.message}")
-    if error.hint:
-        _say(f"  try: {error.hint}")
-    if error.detail:
-        _say(error.detail)
-    return error.exit_code
-
-
-def _os_error(error: OSError) -> int:
-    """The machine's trouble, not ours: disk full, not permitted, reader gone."""
-    if isinstance(error, BrokenPipeError) and _reader_left():
-        _silence_stdout()
-        return EXIT_BROKEN_PIPE
-    try:
-        sys.stdout.flush()
-    except OSError as unwritten:
-        _silence_stdout()
-        error = unwritten
-    if error.errno not in _OUR_WORLD:
-        return _unexpected(error)
-    where = f": {error.filename}" if error.filename else ""
-    hint = "harness doctor" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
-    return _complain(HarnessError(f"{error.strerror}{where}", hint=hint))
-
-
-def _reader_left() -> bool:
-    """Whether standard output is a pipe that nobody reads any more."""
-    poll = select.poll()
-    poll.register(sys.stdout.fileno(), 0)
-    return any(event & select.POLLERR for _fd, event in poll.poll(0))
-
-
-def _silence_stdout() -> None:
-    """Python flushes once more on its way out, and would print a traceback."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _unexpected(error: BaseException) -> int:
-    text = " ".join(str(error).split())[:200]
-    _say(f"harness: internal error: {type(error).__name__}: {text} ({_saved(error)})")
-    return EXIT_CANNOT_TEST
-
-
-def _saved(error: BaseException) -> str:
-    from harness.places import cache_dir
-
-    name = time.strftime("traceback-%Y%m%d-%H%M%S-") + f"{os.getpid()}.txt"
-    with suppress(OSError, HarnessError):
-        path = cache_dir() / name
-        with path.open("a", encoding="utf-8", errors="backslashreplace") as file:
-            file.write(f"harness {shlex.join(sys.argv[1:])}\n")
-            file.writelines(traceback.format_exception(error))
-        return f"traceback: {path}"
-    return "its traceback could not be saved"
-
-
-def _thread_died(args: threading.ExceptHookArgs) -> None:
-    if args.exc_value is not None and not isinstance(args.exc_value, SystemExit):
-        _unexpected(args.exc_value)

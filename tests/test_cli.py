@@ -113,13 +113,14 @@ def calls(
             kernel=name, release=f"6.12-{name}", bzimage=Path("bz"), built=False, seconds=0.0
         )
 
-    for module, names in {
+    fakes: dict[str, dict[str, Any]] = {
         "harness.experiment.runner": {"run_plan": run_plan},
         "harness.kernel.build": {"ensure": ensure},
         "harness.guest.programs": {"compile_workloads": lambda *_: {}},
         "harness.guest.qemu": {"probe_accelerator": lambda asked: asked},
         "harness.guest.machine": {"Machine": fake_machine(calls), "MachineSpec": FakeSpec},
-    }.items():
+    }
+    for module, names in fakes.items():
         fake = types.ModuleType(module)
         vars(fake).update(names)
         monkeypatch.setitem(sys.modules, module, fake)
