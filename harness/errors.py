@@ -7,6 +7,8 @@ Exit codes are those `git bisect run` reads: 0 as expected, 1 not as expected,
 
 from __future__ import annotations
 
+from typing import Any
+
 EXIT_EXPECTED = 0
 EXIT_UNEXPECTED = 1
 EXIT_USAGE = 2
@@ -50,4 +52,14 @@ class BootError(HarnessError):
 
 
 class MachineLostError(HarnessError):
-    """A machine that had booted is gone or no longer answers (exit code 125)."""
+    """A machine that had booted is gone or no longer answers (exit code 125).
+
+    `completed` is what was received of the command that was running, a
+    guest.ssh.Completed with status -1; None when none was.
+    """
+
+    completed: Any = None
+
+
+class WorkloadTimeoutError(MachineLostError):
+    """A command in the guest did not end in its time (exit code 125)."""

@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The serial console: every byte kept, and pexpect fed while the machine boots.
+
+pexpect keeps all it has read in one buffer, so it sees only the boot; a soak
+run's megabytes go to the file alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import pexpect
+from pexpect import fdpexpect
+
+READY = rb"harness: ready\r?\n"
+NO_SERVER = rb"harness: the SSH server did not start[^\r\n]*\r?\n"
+PANIC = rb"Kernel panic - not syncing[^\r\n]*\r?\n"
+
+Boot = Literal["ready", "panic", "no-server", "ended", "silent"]
+
+
+@dataclass(frozen=True)
+class Silence:
+    """How long the console has been quiet, and its last line."""
+
+    seconds: float
+    last_line: str
+
+
+class Console:
+    """Records a serial line and lets a person or pexpect take part."""
+
+    def __init__(self, line: socket.socket, log: Path) -> None:
+        """Start recording `line` to the end of `log`; OSError when it cannot be opened."""
+        self._line = line
+        self._log_path = log
+        # Unbuffered: what was received survives our own SIGKILL.
+        self._log = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        self._began = self._last = time.monotonic()
+        self._sinks: list[Callable[[bytes], None]] = []
+        self._lock = threading.Lock()
+        self.error: OSError | None = None  # the log could not be written
+        self._thread = threading.Thread(target=self._record, name="console", daemon=True)
+        self._thread.start()
+
+    def _record(self) -> None:
+        while True:
+            try:
+                data = self._line.recv(65536)
+            except OSError:
+                return
+            if not data:
+                return
+            self._last = time.monotonic()
+            self._keep(data)
+            with self._lock:
+                for sink in self._sinks:
+                    sink(data)
+
+    def _keep(self, data: bytes) -> None:
+        # A full disk must not stop the reading: QEMU would block on its serial port.
+        view = memoryview(data)
+        while view and self.error is None:
+            try:
+                view = view[os.write(self._log, view) :]
+            except OSError as error:
+                self.error = error
+
+    def data(self) -> bytes:
+        """Everything the console has said so far."""
+        return self._log_path.read_bytes()
+
+    def tail(self, lines: int = 30) -> str:
+        """The last lines, for a person."""
+        text = self.data().decode(errors="replace").replace("\r", "")
+        return "\n".join(text.rstrip().split("\n")[-lines:])
+
+    def silence(self) -> Silence:
+        """For how long nothing came, and what came last."""
+        return Silence(time.monotonic() - self._last, self.tail(1))
+
+    def write(self, data: bytes) -> None:
+        """Type on the console; OSError when the machine is gone."""
+        self._line.sendall(data)
+
+    def attach(self, sink: Callable[[bytes], None]) -> None:
+        """Pass on what comes from now on; sink is called in the recorder's thread."""
+        with self._lock:
+            self._sinks.append(sink)
+
+    def detach(self, sink: Callable[[bytes], None]) -> None:
+        """Undo attach(); after the return, sink is not called again."""
+        with self._lock, contextlib.suppress(ValueError):
+            self._sinks.remove(sink)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the other end has closed the line and all of it was recorded."""
+        return not self._thread.is_alive()
+
+    def await_end(self, timeout_s: float) -> bool:
+        """Wait until the line is closed and drained; False when it is not."""
+        self._thread.join(timeout_s)
+        return self.ended
+
+    def await_boot(self, timeout_s: float) -> Boot:
+        """Wait for the first of: ready marker, panic, no SSH server, end of line, time out."""
+        ours, theirs = socket.socketpair()
+        feed = _Feed(theirs)
+        self.attach(feed)
+        watcher = threading.Thread(target=self._close_at_end, args=(theirs,), daemon=True)
+        try:
+            listener = fdpexpect.fdspawn(ours.fileno(), timeout=timeout_s, maxread=65536)
+            # What was said before we listened.  The sink is in place already, so
+            # nothing is lost, and a line seen twice does no harm.
+            theirs.sendall(self.data()[-65536:])
+            watcher.start()
+            found = listener.expect(
+                [READY, PANIC, NO_SERVER, pexpect.EOF, pexpect.TIMEOUT], timeout=timeout_s
+            )
+            names: tuple[Boot, ...] = ("ready", "panic", "no-server", "ended", "silent")
+            return names[found]
+        finally:
+            # Closing our end first: a recorder blocked in its send is let go.
+            ours.close()
+            self.detach(feed)
+            theirs.close()
+
+    def _close_at_end(self, theirs: socket.socket) -> None:
+        self._thread.join()
+        with contextlib.suppress(OSError):
+            theirs.shutdown(socket.SHUT_WR)
+
+    def close(self) -> None:
+        """Stop recording; call await_end() first to have every byte."""
+        with contextlib.suppress(OSError):
+            self._line.shutdown(socket.SHUT_RDWR)
+        self._thread.join(1.0)
+        self._line.close()
+        if self._log >= 0 and self.ended:
+            os.close(self._log)
+            self._log = -1
+
+
+class _Feed:
+    """A sink that is one end of a socket pair, quiet when the other is gone."""
+
+    def __init__(self, end: socket.socket) -> None:
+        self._end = end
+
+    def __call__(self, data: bytes) -> None:
+        with contextlib.suppress(OSError):
+            self._end.sendall(data)

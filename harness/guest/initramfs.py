@@ -1,0 +1,315 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The guest's root file system: a cpio archive written by us, without root.
+
+Three archives one after the other (the kernel unpacks all of them, in order:
+Documentation/driver-api/early-userspace/buffer-format.rst): a base made of the
+host's tools and vm/, the workloads, both cached by the hash of their content,
+and the keys, made for each machine.  None is compressed: under emulation copying
+is cheaper than decompressing, and the kernel has no RD_* option.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import os
+import shutil
+import stat
+import struct
+import subprocess
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.errors import InfraError
+
+# Host program -> Debian package that has it.
+TOOLS = {
+    "busybox": "busybox-static",
+    "dropbear": "dropbear-bin",
+    "mke2fs": "e2fsprogs",
+    "e2fsck": "e2fsprogs",
+    "mkfs.xfs": "xfsprogs",
+    "xfs_repair": "xfsprogs",
+}
+# Taken along when the host has them: for people, no program of ours needs them.
+NICE_TO_HAVE = ("xfs_io", "debugfs")
+LINKS = {"sbin/mkfs.ext4": "mke2fs", "sbin/fsck.ext4": "e2fsck", "sbin/mkfs.ext2": "mke2fs"}
+DIRECTORIES = (
+    *("bin", "dev/pts", "dev/shm", "etc/dropbear", "mnt", "proc", "root/.ssh", "run"),
+    *("sbin", "sys", "tmp", "var/log", "var/run", "workloads"),
+)
+# sshd insists on directories that only root can write above authorized_keys.
+PRIVATE = ("root", "root/.ssh", "etc/dropbear")
+UNUSED_AFTER_S = 30 * 86400.0
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One file of an archive; `data` is a link's target for symbolic links."""
+
+    name: str
+    mode: int
+    data: bytes = b""
+    device: tuple[int, int] = (0, 0)
+
+
+def newc(entries: Mapping[str, Entry]) -> bytes:
+    """A cpio archive in the "newc" format, parents before children.
+
+    Owner root, time 0, one link each: equal entries give equal bytes.  Padded to
+    512 bytes so that another archive may follow.
+    """
+    out = bytearray()
+
+    def put(number: int, entry: Entry) -> None:
+        name = entry.name.encode() + b"\0"
+        fields = (
+            number, entry.mode, 0, 0, 1, 0, len(entry.data), 0, 0, *entry.device, len(name), 0,
+        )  # fmt: skip
+        out.extend(b"070701" + b"".join(b"%08X" % f for f in fields) + name)
+        out.extend(bytes(-len(out) % 4))
+        out.extend(entry.data)
+        out.extend(bytes(-len(out) % 4))
+
+    everything = dict(entries)
+    for name in entries:
+        for parent in list(Path(name).parents)[:-1]:
+            everything.setdefault(str(parent), directory(str(parent)))
+    number = 0
+    for number, name in enumerate(sorted(everything), start=1):
+        put(number, everything[name])
+    put(0, Entry("TRAILER!!!", 0))
+    out.extend(bytes(-len(out) % 512))
+    return bytes(out)
+
+
+def directory(name: str) -> Entry:
+    """A directory only root may write."""
+    return Entry(name, stat.S_IFDIR | 0o755)
+
+
+def regular(name: str, data: bytes, mode: int = 0o644) -> Entry:
+    """A regular file."""
+    return Entry(name, stat.S_IFREG | mode, data)
+
+
+def _link(name: str, target: str) -> Entry:
+    return Entry(name, stat.S_IFLNK | 0o777, target.encode())
+
+
+def find_tool(name: str, package: str) -> Path:
+    """Path of a host program; InfraError naming the Debian package when missing.
+
+    The sbin directories are searched too: an ordinary user's PATH lacks them.
+    """
+    path = os.environ.get("PATH", os.defpath) + ":/usr/local/sbin:/usr/sbin:/sbin"
+    found = shutil.which(name, path=path)
+    if found is None:
+        raise InfraError(
+            f"{name} is not on this host; the guest needs it",
+            hint=f"sudo apt-get install {package}",
+        )
+    return Path(found)
+
+
+def interpreter(binary: bytes) -> str | None:
+    """The dynamic loader an ELF file names (PT_INTERP); None: static or no ELF."""
+    if binary[:6] != b"\x7fELF\x02\x01" or len(binary) < 64:
+        return None
+    (offset,) = struct.unpack_from("<Q", binary, 0x20)
+    size, count = struct.unpack_from("<HH", binary, 0x36)
+    for number in range(count):
+        at = offset + number * size
+        if at + 56 > len(binary):
+            return None
+        (kind,) = struct.unpack_from("<I", binary, at)
+        if kind == 3:  # PT_INTERP
+            (start,) = struct.unpack_from("<Q", binary, at + 8)
+            (length,) = struct.unpack_from("<Q", binary, at + 32)
+            return binary[start : start + length].rstrip(b"\0").decode()
+    return None
+
+
+def _libraries(program: Path, loader: str) -> set[str]:
+    """Shared libraries of a program, as the host's own loader resolves them."""
+    listed = subprocess.run(
+        [loader, "--list", str(program)], capture_output=True, text=True, check=False
+    )
+    if listed.returncode != 0 or "not found" in listed.stdout:
+        raise InfraError(
+            f"the libraries of {program} cannot be resolved",
+            hint=f"ldd {program}",
+            detail=listed.stdout + listed.stderr,
+        )
+    # "libc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x...)"
+    right = (line.split("=>")[1].split() for line in listed.stdout.splitlines() if "=>" in line)
+    return {words[0] for words in right if words and words[0].startswith("/")}
+
+
+@functools.cache
+def _host_tools() -> tuple[tuple[Entry, ...], tuple[str, ...]]:
+    """The host's tools with loader and libraries, and busybox's applet names."""
+    entries: list[Entry] = []
+    wanted = {name: find_tool(name, package) for name, package in TOOLS.items()}
+    for name in NICE_TO_HAVE:
+        try:
+            wanted[name] = find_tool(name, "")
+        except InfraError:
+            continue
+    libraries: set[str] = set()
+    for name, path in wanted.items():
+        data = path.read_bytes()
+        loader = interpreter(data)
+        if name == "busybox":
+            if loader is not None:
+                raise InfraError(
+                    f"{path} is not static; the guest's first process must be",
+                    hint="sudo apt-get install busybox-static",
+                )
+            entries.append(regular("bin/busybox", data, 0o755))
+            continue
+        entries.append(regular(f"sbin/{name}", data, 0o755))
+        if loader is not None:
+            libraries |= {loader, *_libraries(path, loader)}
+    for library in sorted(libraries):
+        # At the very path the loader named, so that it is found there again.
+        entries.append(regular(library.lstrip("/"), Path(library).read_bytes(), 0o755))
+    applets = subprocess.run(
+        [str(wanted["busybox"]), "--list"], capture_output=True, text=True, check=True
+    ).stdout.split()
+    return tuple(entries), tuple(applets)
+
+
+def base_entries(root: Path) -> dict[str, Entry]:
+    """Everything that is the same for every machine: tools, vm/init, vm/files."""
+    entries = {name: directory(name) for name in DIRECTORIES}
+    entries |= {name: Entry(name, stat.S_IFDIR | 0o700) for name in PRIVATE}
+    # For the moments before devtmpfs is mounted.
+    entries["dev/console"] = Entry("dev/console", stat.S_IFCHR | 0o600, device=(5, 1))
+    entries["dev/null"] = Entry("dev/null", stat.S_IFCHR | 0o666, device=(1, 3))
+    tools, applets = _host_tools()
+    entries |= {entry.name: entry for entry in tools}
+    for applet in applets:
+        name = f"bin/{applet}"
+        entries.setdefault(name, _link(name, "busybox"))
+    entries |= {name: _link(name, target) for name, target in LINKS.items()}
+    entries["init"] = regular("init", (root / "vm/init").read_bytes(), 0o755)
+    files = root / "vm/files"
+    for path in sorted(files.rglob("*")):
+        if path.is_file():
+            name = str(path.relative_to(files))
+            entries[name] = regular(name, path.read_bytes(), path.stat().st_mode & 0o755)
+    return entries
+
+
+def _cached(name: str, entries: Mapping[str, Entry], cache: Path) -> Path:
+    """The archive of `entries`: in the cache already, or made and put there.
+
+    Content hash as a name and rename into place: two runs at once write the
+    same bytes, and a reader never sees half a file.
+    """
+    digest = hashlib.sha256(b"newc 1")
+    for key, entry in sorted(entries.items()):
+        digest.update(b"%s %o %d\0" % (key.encode(), entry.mode, len(entry.data)))
+        digest.update(entry.data)
+    path = cache / "initramfs" / f"{name}-{digest.hexdigest()[:16]}.cpio"
+    if path.exists():
+        with contextlib.suppress(OSError):
+            os.utime(path)
+        return path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for old in path.parent.glob(f"{name}-*.cpio"):
+        with contextlib.suppress(OSError):
+            if old.stat().st_mtime < time.time() - UNUSED_AFTER_S:
+                old.unlink()
+    write_whole(path, newc(entries))
+    return path
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file so that it is there whole or not at all; a full disk is InfraError."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        part.write_bytes(data)
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise InfraError(
+            f"cannot write {path}: {error.strerror}", hint=f"df -h {path.parent}"
+        ) from error
+
+
+def _programs(programs: Mapping[str, Path]) -> dict[str, Entry]:
+    """The workloads, at /workloads/<key>."""
+    entries: dict[str, Entry] = {}
+    for key, path in programs.items():
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise InfraError(
+                f"workload {key}: cannot read {path}: {error.strerror}", hint="make -C workloads"
+            ) from error
+        if interpreter(data) is not None:
+            raise InfraError(
+                f"workload {key} is not linked statically; the guest has no libraries for it",
+                hint=f"file {path}",
+            )
+        entries[f"workloads/{key}"] = regular(f"workloads/{key}", data, 0o755)
+    return entries
+
+
+def _keys(authorized_key: str, host_key: bytes) -> dict[str, Entry]:
+    """Who may come in, and how the guest proves to be itself."""
+    files = {
+        "root/.ssh/authorized_keys": authorized_key.strip().encode() + b"\n",
+        "etc/dropbear/host_key": host_key,
+    }
+    entries = {name: regular(name, data, 0o600) for name, data in files.items()}
+    # The directories come again with this archive, so their modes are said again.
+    return entries | {name: Entry(name, stat.S_IFDIR | 0o700) for name in PRIVATE}
+
+
+def parts(
+    keys: Path,
+    programs: Mapping[str, Path],
+    authorized_key: str,
+    host_key: Path,
+    cache: Path,
+    root: Path,
+) -> list[Path]:
+    """The archives that make one machine's initramfs, in order.
+
+    Two are in the cache, the same for every machine; the third, with the keys,
+    is written to `keys`.  Arguments and errors are those of build().
+    """
+    write_whole(keys, newc(_keys(authorized_key, host_key.read_bytes())))
+    return [
+        _cached("base", base_entries(root), cache),
+        _cached("workloads", _programs(programs), cache),
+        keys,
+    ]
+
+
+def build(
+    out: Path,
+    programs: Mapping[str, Path],
+    authorized_key: str,
+    host_key: Path,
+    cache: Path,
+    root: Path,
+) -> Path:
+    """Write the initramfs of one machine to `out` and return it.
+
+    programs: key ("races/punch-read-fault") -> static binary, put at
+    /workloads/<key>.  authorized_key: one line of OpenSSH's format, the only way
+    into the guest.  host_key: private host key in dropbear's format.  root: the
+    directory that has vm/.  InfraError: a host tool is missing, a workload is
+    not static, the disk is full.
+    """
+    keys = out.with_name("keys.cpio")
+    archives = parts(keys, programs, authorized_key, host_key, cache, root)
+    write_whole(out, b"".join(path.read_bytes() for path in archives))
+    return out

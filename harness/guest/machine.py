@@ -1,0 +1,398 @@
+# SPDX-License-Identifier: GPL-2.0
+"""A virtual machine as a context manager: booted inside, gone outside.
+
+Three channels, none of which has a name or a port of ours: the serial console
+(boot and crashes) and QMP (QEMU itself) on socket pairs that QEMU inherits, SSH
+(work) on a loopback port that the host's kernel picks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import shlex
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+from harness.errors import (
+    BootError,
+    HarnessError,
+    InfraError,
+    MachineLostError,
+    WorkloadTimeoutError,
+)
+from harness.events import Event, Listener, silent
+from harness.guest import initramfs, process, qemu, splat, ssh, terminal
+from harness.guest.console import Console
+from harness.guest.inquest import Inquest
+from harness.guest.qmp import Qmp
+from harness.guest.splat import Splat
+from harness.guest.ssh import Completed
+
+__all__ = ["Completed", "Machine", "MachineSpec", "WorkloadTimeoutError"]
+
+# panic=-1: a panic reboots, and -no-reboot makes QEMU exit.  loglevel=7: all but
+# debug messages; "quiet" would hide WARN()s, which are mere warnings.
+CMDLINE = ("console=ttyS0", "panic=-1", "loglevel=7")
+# The emulated TSC is the host's clock, equal on all CPUs, but the kernel cannot
+# know and would read the HPET instead: a device, behind QEMU's one big lock,
+# which makes the CPUs take turns at every ktime_get().
+EMULATED_CMDLINE = ("tsc=reliable",)
+BOOT_ATTEMPTS = 3  # for faults of the emulator only
+QMP_LIMIT_S = 5.0
+SSH_LIMIT_S = 5.0
+GRACE_S = 0.4  # for each polite way of ending QEMU
+
+
+@dataclass(frozen=True)
+class MachineSpec:
+    """What a machine is made of.
+
+    cmdline is added to CMDLINE.  boot_timeout_s is on KVM; the accelerator's
+    slowdown stretches it.
+    """
+
+    bzimage: Path
+    cpus: int
+    memory_mib: int
+    accelerator: qemu.Accelerator
+    disk_mib: int
+    programs: Mapping[str, Path]
+    cmdline: Sequence[str] = ()
+    boot_timeout_s: float = 30.0
+
+
+class Machine:
+    """One QEMU guest.
+
+    Its `directory` receives console.log, qemu-stderr, qemu-cmd (a shell script
+    that boots the same machine again) and, while it runs, the scratch disk and
+    the initramfs.  The thread that enters must live as long as the machine: QEMU
+    is killed when that thread ends, however it ends.  One thread at a time.
+    """
+
+    def __init__(
+        self,
+        spec: MachineSpec,
+        directory: Path,
+        root: Path,
+        cache: Path,
+        listen: Listener = silent,
+        name: str = "guest",
+    ) -> None:
+        self.spec = spec
+        self.directory = directory
+        self.name = name
+        self.keep_disk = False  # set it to look at the scratch disk afterwards
+        self.qemu_command: list[str] = []
+        # Seconds: "start" from entering to QEMU's start; "ready" (init's marker) and
+        # "ssh" (SSH answers) from QEMU's start.
+        self.wall: dict[str, float] = {}
+        self._root, self._cache, self._listen = root, cache, listen
+        self._stack = contextlib.ExitStack()
+        self._user, self._host = ssh.KeyPair(), ssh.KeyPair()
+        self._console: Console | None = None
+        self._process: process.Process | None = None
+        self._qmp: Qmp | None = None
+        self._inquest: Inquest | None = None
+        self._port = 0
+        self._ssh: ssh.Connection | None = None
+        self._stranded: ssh.Connection | None = None  # a command hangs on it
+
+    # --- coming and going ----------------------------------------------------
+
+    def __enter__(self) -> Machine:
+        """Boot until SSH answers.
+
+        BootError: the kernel panicked or hung before that.  InfraError: anything
+        that is not the kernel's fault.  A boot that fell to a known fault of the
+        emulator is tried again: no trial was lost.
+        """
+        for attempt in range(1, BOOT_ATTEMPTS + 1):
+            try:
+                self._start()
+                return self
+            except BootError as error:
+                self.close()
+                fault = splat.emulator_fault(self.console())
+                if not fault or self.spec.accelerator.name != "tcg" or attempt == BOOT_ATTEMPTS:
+                    raise
+                self._log.rename(self._log.with_name(f"console.emulator-fault-{attempt}.log"))
+                self._say("note", f"booting again, the emulator failed: {fault}", why=error.message)
+            except BaseException:
+                self.close()
+                raise
+        raise AssertionError("unreachable")
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End QEMU (asked, told, killed), record the console's last bytes, tidy up.
+
+        Every step is taken even when an earlier one fails or Ctrl-C comes again.
+        """
+        stack, self._stack = self._stack, contextlib.ExitStack()
+        stack.close()
+
+    @property
+    def _log(self) -> Path:
+        return self.directory / "console.log"
+
+    def _say(self, kind: str, message: str, **data: object) -> None:
+        self._listen(Event(kind, self.name, message, data=data))
+
+    def _start(self) -> None:
+        entered = time.monotonic()
+        spec, slowdown = self.spec, self.spec.accelerator.slowdown
+        if not spec.bzimage.is_file():
+            raise InfraError(f"{self.name}: no kernel image at {spec.bzimage}")
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            self._log.unlink(missing_ok=True)  # a new machine, a new log
+            archives, disk, image = self._files()
+            serial, serial_qemu = self._socketpair()
+            control, control_qemu = self._socketpair()
+            self.qemu_command = self._command(
+                image, disk, f"socket,fd={serial_qemu.fileno()}", control_qemu.fileno()
+            )
+            self._write_qemu_cmd(archives)
+            self._console = Console(serial, self._log)
+            # Undone last to first, so QEMU's last bytes are recorded, not cut off.
+            self._stack.callback(self._close_console)
+        except OSError as error:
+            raise InfraError(
+                f"{self.name}: cannot write in {self.directory}: {error.strerror}",
+                hint=f"df -h {self.directory}",
+            ) from error
+        self._qmp = Qmp(control)
+        self._stack.callback(self._qmp.close)
+        self._stack.callback(self._close_ssh)
+
+        self._say("boot", f"booting {spec.bzimage.name} ({spec.accelerator.name})")
+        started = time.monotonic()
+        self.wall = {"start": started - entered}
+        self._process = process.Process(
+            self.qemu_command,
+            (serial_qemu.fileno(), control_qemu.fileno()),
+            self.directory / "qemu-stderr",
+        )
+        self._stack.callback(self._process.stop, GRACE_S)
+        self._stack.callback(self._quit)
+        serial_qemu.close()
+        control_qemu.close()
+        self._inquest = inquest = Inquest(
+            self.name, self.directory, self.qemu_command, self._console, self._process, self._qmp
+        )
+        try:
+            self._qmp.connect(QMP_LIMIT_S * slowdown)
+            self._port = self._qmp.forwarded_port(QMP_LIMIT_S * slowdown)
+        except ConnectionError as error:
+            inquest.ended_at_boot(f"QMP: {error}")
+        limit = spec.boot_timeout_s * slowdown
+        state = self._console.await_boot(limit - (time.monotonic() - started))
+        if state != "ready":
+            inquest.boot_failed(state, limit)
+        self.wall["ready"] = time.monotonic() - started
+        try:
+            self._connection()
+        except ssh.ConnectError as error:
+            raise InfraError(
+                f"{self.name}: init is ready but SSH is not: {error}",
+                hint=f"less {self._log}",
+                detail=self._console.tail(),
+            ) from error
+        self.wall["ssh"] = time.monotonic() - started
+        self._say("boot", f"up after {self.wall['ssh']:.1f} s", wall=dict(self.wall))
+
+    def _command(self, image: Path, disk: Path, serial: str, qmp_fd: int | None) -> list[str]:
+        """QEMU's argv; without a QMP descriptor: with a shell, for a person."""
+        spec = self.spec
+        emulated = EMULATED_CMDLINE if spec.accelerator.name == "tcg" else ()
+        shell = ("harness.shell=1",) if qmp_fd is None else ()
+        return qemu.command(
+            bzimage=spec.bzimage.absolute(),
+            initramfs=image,
+            cmdline=(*CMDLINE, *emulated, *spec.cmdline, *shell),
+            cpus=spec.cpus,
+            memory_mib=spec.memory_mib,
+            accelerator=spec.accelerator,
+            disks=[disk],
+            serial=serial,
+            qmp=None if qmp_fd is None else f"socket,fd={qmp_fd}",
+        )
+
+    def _files(self) -> tuple[list[Path], Path, Path]:
+        """The machine's files: archives of the initramfs, scratch disk, initramfs."""
+        here = self.directory.absolute()
+        host_key, disk, image = here / "host_key", here / "disk0.img", here / "initramfs.cpio"
+        for path in (host_key, image, disk):
+            self._stack.callback(self._remove, path)
+        host_key.write_bytes(self._host.dropbear())
+        archives = initramfs.parts(
+            here / "keys.cpio",
+            self.spec.programs,
+            self._user.authorized_key,
+            host_key,
+            self._cache,
+            self._root,
+        )
+        initramfs.write_whole(image, b"".join(path.read_bytes() for path in archives))
+        with disk.open("wb") as file:
+            file.truncate(self.spec.disk_mib << 20)
+        return archives, disk, image
+
+    def _remove(self, path: Path) -> None:
+        if not (self.keep_disk and path.suffix == ".img"):
+            path.unlink(missing_ok=True)
+
+    def _socketpair(self) -> tuple[socket.socket, socket.socket]:
+        pair = socket.socketpair()
+        for end in pair:
+            self._stack.callback(end.close)
+        return pair
+
+    def _write_qemu_cmd(self, archives: Sequence[Path]) -> None:
+        here = self.directory.absolute()
+        names = [path.name if path.parent == here else str(path) for path in archives]
+        by_hand = self._command(
+            Path("initramfs.cpio"), Path("disk0.img"), "stdio,mux=on,signal=off", None
+        )
+        (self.directory / "qemu-cmd").write_text(
+            "#!/bin/sh\n"
+            f"# The machine of {self.name} again, with a root shell on its console:\n"
+            "# sh qemu-cmd; Ctrl-a x ends it.  As the harness started it, with console\n"
+            "# and QMP on sockets that QEMU inherited:\n"
+            f"#   {shlex.join(self.qemu_command)}\n"
+            'set -e\ncd "$(dirname "$0")"\n'
+            f"cat {shlex.join(names)} >initramfs.cpio\n"
+            f"truncate -s {self.spec.disk_mib}M disk0.img\n"
+            f"exec {shlex.join(by_hand)}\n"
+        )
+
+    def _quit(self) -> None:
+        assert self._qmp is not None and self._process is not None
+        if self._process.poll() is None:
+            with contextlib.suppress(ConnectionError, subprocess.TimeoutExpired):
+                self._qmp.execute("quit", GRACE_S)
+                self._process.wait(GRACE_S)
+
+    def _close_console(self) -> None:
+        if self._console is not None:
+            self._console.await_end(GRACE_S)
+            self._console.close()
+
+    def _close_ssh(self) -> None:
+        for connection in (self._ssh, self._stranded):
+            ssh.close_quietly(connection)
+        self._ssh = self._stranded = None
+
+    # --- work ------------------------------------------------------------------
+
+    def run(
+        self,
+        command: str,
+        timeout_s: float = 60,
+        on_stdout_line: Callable[[str], None] | None = None,
+    ) -> Completed:
+        """Run a shell command in the guest, over SSH, to its end.
+
+        timeout_s is on KVM; the accelerator's slowdown stretches it.  A non-zero
+        status is no error.  MachineLostError: the machine or the connection is
+        gone.  WorkloadTimeoutError: not done in time (and killed, if the guest
+        still answers).  Both carry what was received as `completed`.  InfraError:
+        the host's disk is full.
+        """
+        outcome = self._run(command, timeout_s, on_stdout_line)
+        if outcome.status is None:
+            raise self._lost(command, outcome, timeout_s)
+        return outcome.completed(command)
+
+    def _run(
+        self, command: str, timeout_s: float, on_line: Callable[[str], None] | None
+    ) -> ssh.Outcome:
+        self._say("command", command)
+        try:
+            connection = self._connection()
+        except ssh.ConnectError as error:
+            return ssh.Outcome(why=f"SSH: {error}")
+        limit = timeout_s * self.spec.accelerator.slowdown
+        assert self._inquest is not None
+        outcome = connection.execute(command, limit, on_line, self._inquest.death)
+        if outcome.status is None:
+            self._stranded, self._ssh = self._ssh, None
+        return outcome
+
+    def read_file(self, path: str) -> bytes:
+        """The content of a file in the guest; InfraError when it cannot be read there."""
+        command = f"cat {shlex.quote(path)}"
+        outcome = self._run(command, 60, None)
+        if outcome.status is None:
+            raise self._lost(command, outcome, 60)
+        if outcome.status != 0:
+            said = outcome.stderr.decode(errors="replace").strip()
+            raise InfraError(f"{self.name}: cannot read {path} in the guest: {said}")
+        return bytes(outcome.stdout)
+
+    def dmesg(self) -> str:
+        """The guest's kernel log, as far as its buffer reaches back."""
+        return self.run("dmesg").stdout
+
+    def console(self) -> bytes:
+        """Everything the serial console has said so far; also after the end."""
+        return self._log.read_bytes() if self._log.exists() else b""
+
+    def splats(self) -> list[Splat]:
+        """The kernel's complaints on the console so far."""
+        return splat.scan(self.console())
+
+    def interact(self) -> None:
+        """The user's terminal on the serial shell (wants harness.shell=1), to Ctrl-]."""
+        assert self._console is not None
+        with contextlib.suppress(HarnessError):
+            self.run(terminal.size_command(), 5)
+        terminal.interact(self._console)
+
+    def _connection(self) -> ssh.Connection:
+        if self._ssh is None or not self._ssh.alive:
+            ssh.close_quietly(self._ssh)
+            self._ssh = None
+            limit = SSH_LIMIT_S * self.spec.accelerator.slowdown
+            self._ssh = ssh.Connection(self._port, self._user, self._host, limit)
+        return self._ssh
+
+    def _lost(self, command: str, outcome: ssh.Outcome, timeout_s: float) -> HarnessError:
+        assert self._inquest is not None
+        limit = timeout_s * self.spec.accelerator.slowdown
+        kill = functools.partial(self._kill, outcome.number)
+        error = self._inquest.lost(command, outcome, limit, kill)
+        if isinstance(error, MachineLostError):
+            error.completed = outcome.completed(command)
+        return error
+
+    def _kill(self, number: int) -> bool:
+        """Have the blocked tasks listed on the console, then kill; False: no answer."""
+        limit = SSH_LIMIT_S * self.spec.accelerator.slowdown / 2
+        try:
+            other = ssh.Connection(self._port, self._user, self._host, limit)
+        except ssh.ConnectError:
+            return False
+        try:
+            # What a lock that is never released looks like: sysrq w, the stacks of
+            # all tasks that wait uninterruptibly.
+            other.execute("echo w >/proc/sysrq-trigger", limit)
+            return other.kill(number, limit)
+        finally:
+            ssh.close_quietly(other)
+            ssh.close_quietly(self._stranded)
+            self._stranded = None

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The workloads: C programs compiled for the guest by their own Makefile."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shlex
+import shutil
+import struct
+from pathlib import Path
+
+from filelock import FileLock
+
+from harness.errors import BuildError, InfraError
+from harness.events import Event, Listener, silent
+from harness.guest.initramfs import interpreter
+from harness.guest.process import Process
+
+
+def compile_workloads(root: Path, cache: Path, listen: Listener = silent) -> dict[str, Path]:
+    """Compile <root>/workloads; key ("races/punch-read-fault") -> static binary.
+
+    make decides what is out of date: unchanged sources start no compiler.  Each
+    checkout has its own place in the cache, and two runs in one take turns.
+    BuildError with the first compiler error; InfraError when make is missing.
+    """
+    source = root / "workloads"
+    checkout = hashlib.sha256(str(source.resolve()).encode()).hexdigest()[:12]
+    out = cache / "workloads" / checkout
+    out.mkdir(parents=True, exist_ok=True)
+    make_path = shutil.which("make")
+    if make_path is None:
+        raise InfraError("make is not installed", hint="sudo apt-get install make")
+    argv = [make_path, "--no-print-directory", "-C", str(source), f"OUT={out}"]
+    hint = shlex.join(["make", *argv[1:]])
+    log = out / "make.log"
+    with FileLock(out / ".lock"), Process(argv, (), log) as make:
+        status = make.wait(None)
+    said = log.read_text(errors="replace")
+    if status != 0:
+        raise BuildError(f"workloads: {_first_error(said)}", hint=hint, detail=said[-4000:])
+    programs = {
+        str(path.relative_to(out)): path
+        for path in sorted(out.rglob("*"))
+        if path.is_file() and _is_program(path)
+    }
+    for key, path in programs.items():
+        if interpreter(path.read_bytes()) is not None:
+            raise BuildError(
+                f"workload {key} is not linked statically; the guest has no libraries for it",
+                hint=f"file {path}",
+            )
+    listen(Event("note", "workloads", f"{len(programs)} programs", len(programs), len(programs)))
+    return programs
+
+
+def _is_program(path: Path) -> bool:
+    """Whether a file is a linked ELF program, not an object, list or lock."""
+    with path.open("rb") as file:
+        head = file.read(18)
+    if len(head) < 18 or head[:4] != b"\x7fELF":
+        return False
+    (kind,) = struct.unpack_from("<H", head, 16)
+    return kind in (2, 3)  # ET_EXEC, ET_DYN
+
+
+def _first_error(said: str) -> str:
+    """The first line of a failed make that names the mistake."""
+    for pattern in (r"^.*\berror: .*$", r"^.*undefined reference.*$", r"^make.*\*\*\*.*$"):
+        found = re.search(pattern, said, re.MULTILINE)
+        if found:
+            return found.group().strip()
+    return "make failed and did not say why"

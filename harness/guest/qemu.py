@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: GPL-2.0
+"""QEMU: which accelerator works here, and the command line."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.errors import InfraError, UsageError
+from harness.guest.process import Process, ending
+
+PROGRAM = "qemu-system-x86_64"
+PACKAGE = "qemu-system-x86"
+# By how much every time limit is stretched; the only place that says so.
+SLOWDOWN = {"kvm": 1.0, "tcg": 5.0}
+PROBE_LIMIT_S = 5.0
+
+
+@dataclass(frozen=True)
+class Accelerator:
+    """How the guest's CPUs are made, and why so."""
+
+    name: str  # "kvm" or "tcg"
+    slowdown: float  # factor for every time limit that was meant for KVM
+    reason: str  # for a person: why this one
+
+
+def find_qemu() -> str:
+    """Path of the QEMU program; InfraError naming the package when missing."""
+    found = shutil.which(PROGRAM)
+    if found is None:
+        raise InfraError(f"{PROGRAM} is not installed", hint=f"sudo apt-get install {PACKAGE}")
+    return found
+
+
+def probe_accelerator(asked: str) -> Accelerator:
+    """The accelerator to use for "auto", "kvm" or "tcg"; KVM is tried, not believed.
+
+    InfraError: "kvm" was asked for and does not work here.
+    """
+    if asked not in ("auto", "kvm", "tcg"):
+        raise UsageError(f'accel = "{asked}": must be "auto", "kvm" or "tcg"')
+    if asked == "tcg":
+        return Accelerator("tcg", SLOWDOWN["tcg"], "asked for")
+    why_not = why_no_kvm()
+    if not why_not:
+        return Accelerator("kvm", SLOWDOWN["kvm"], "/dev/kvm ran a probe machine")
+    if asked == "kvm":
+        raise InfraError(f"KVM does not work here: {why_not}", hint='set accel = "auto" or "tcg"')
+    return Accelerator("tcg", SLOWDOWN["tcg"], f"KVM does not work here: {why_not}")
+
+
+@functools.cache
+def why_no_kvm() -> str:
+    """Why KVM cannot be used on this host; "" when a probe machine ran under it."""
+    with contextlib.suppress(OSError):
+        flags = set(Path("/proc/cpuinfo").read_text().split())
+        if not flags & {"vmx", "svm"}:
+            return "no vmx or svm in /proc/cpuinfo"
+    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
+        return "/dev/kvm cannot be opened for reading and writing"
+    return run_probe("kvm")
+
+
+# A boot sector (16-bit code): write 0x10 to the debug-exit port, halt.
+#   mov al, 0x10;  out 0xf4, al;  cli;  hlt;  jmp to the hlt
+_BOOT_SECTOR = bytes.fromhex("b010 e6f4 fa f4 ebfd").ljust(510, b"\0") + b"\x55\xaa"
+_PROBE_STATUS = (0x10 << 1) | 1  # what isa-debug-exit makes of 0x10
+
+
+def run_probe(accelerator: str, limit_s: float = PROBE_LIMIT_S) -> str:
+    """Boot firmware and a boot sector on two CPUs; "" when it ran, else what went wrong.
+
+    The firmware has been through real, protected and management mode by then,
+    and has started the second CPU: a KVM that opens and then hangs does not get
+    here.
+    """
+    with tempfile.TemporaryDirectory(prefix="harness-probe-") as place:
+        disk = Path(place, "disk")
+        # SeaBIOS boots from no disk that is smaller than a cylinder of its geometry.
+        disk.write_bytes(_BOOT_SECTOR.ljust(1 << 20, b"\0"))
+        argv = [
+            find_qemu(), *_BARE, "-machine", "q35", "-accel", accelerator,
+            "-cpu", "max", "-smp", "2", "-m", "64",
+            "-drive", f"if=virtio,format=raw,readonly=on,file={disk}",
+            "-device", "isa-debug-exit,iobase=0xf4,iosize=0x04",
+        ]  # fmt: skip
+        with Process(argv, (), Path(place, "stderr")) as process:
+            try:
+                status = process.wait(limit_s)
+            except subprocess.TimeoutExpired:
+                return f"a probe machine hung for {limit_s:.0f} s"
+            if status == _PROBE_STATUS:
+                return ""
+            return f"a probe machine ended with {ending(status)}: {process.last_words()}"
+
+
+# Nothing that a configuration file or a default would add.
+_BARE = ("-no-user-config", "-nodefaults", "-display", "none", "-no-reboot")
+
+
+def command(
+    *,
+    bzimage: Path,
+    initramfs: Path,
+    cmdline: Sequence[str],
+    cpus: int,
+    memory_mib: int,
+    accelerator: Accelerator,
+    disks: Sequence[Path],
+    serial: str,
+    qmp: str | None,
+) -> list[str]:
+    """QEMU's argv (without what starts it).
+
+    serial, qmp: chardev back ends, "socket,fd=5" or "stdio,mux=on"; the latter,
+    without qmp, has the human monitor too (Ctrl-a c).
+    """
+    accel = "tcg,thread=multi" if accelerator.name == "tcg" else accelerator.name
+    argv = [
+        find_qemu(), *_BARE,
+        "-machine", "q35",
+        "-accel", accel,
+        "-cpu", "max",
+        # One core per socket: even a kernel that reads the MP table, which lists
+        # one CPU per socket, gets all of them.
+        "-smp", f"cpus={cpus},sockets={cpus},cores=1,threads=1",
+        "-m", f"{memory_mib}M",
+        "-chardev", f"{serial},id=serial0",
+        "-serial", "chardev:serial0",
+        # The guest reaches nothing; the host reaches its port 22, on loopback,
+        # at a port the host's kernel picks (QMP tells which).  No boot ROM.
+        "-netdev", "user,id=net0,restrict=on,hostfwd=tcp:127.0.0.1:0-10.0.2.15:22",
+        "-device", "virtio-net-pci,netdev=net0,romfile=",
+        "-object", "rng-random,id=rng0,filename=/dev/urandom",
+        "-device", "virtio-rng-pci,rng=rng0",
+    ]  # fmt: skip
+    if qmp is not None:
+        argv += ["-chardev", f"{qmp},id=qmp0", "-mon", "chardev=qmp0,mode=control"]
+    elif "mux=on" in serial:
+        argv += ["-mon", "chardev=serial0,mode=readline"]
+    for number, disk in enumerate(disks):
+        # cache=unsafe: the disk does not outlive its machine, so a flush need not
+        # reach the host's disk; the guest sees a write cache with working
+        # flushes.  A full host disk stops the guest and is told through QMP;
+        # an I/O error would look like a bug of the file system under test.
+        argv += [
+            "-drive",
+            f"if=none,id=disk{number},format=raw,file={str(disk).replace(',', ',,')},"
+            "cache=unsafe,discard=unmap,werror=stop,rerror=stop",
+            "-device",
+            f"virtio-blk-pci,drive=disk{number}",
+        ]
+    return [
+        *argv, "-kernel", str(bzimage), "-initrd", str(initramfs), "-append", " ".join(cmdline)
+    ]  # fmt: skip
