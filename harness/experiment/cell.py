@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness.errors import BootError, HarnessError, MachineLostError
+from harness.errors import BootError, HarnessError, MachineLostError, WorkloadTimeoutError
 from harness.events import Event, Listener
 from harness.experiment import store
 from harness.experiment.plan import Cell, program_key
@@ -32,13 +32,13 @@ from harness.experiment.preflight import (
 from harness.experiment.trial import Outcome, Reader, Trial
 from harness.experiment.verdict import Evidence
 from harness.guest import splat
-from harness.guest.machine import Completed, WorkloadTimeoutError
+from harness.guest.machine import Completed
 from harness.guest.splat import Splat
 
 # The reproducer's contract: all held, at least one exposed, nothing testable.
 EXIT_STATUS = {0: "held", 1: "exposed", 4: "untested"}
 # Kinds of splat that say "stuck", not "broken".
-HANGS = frozenset({"hung-task", "soft-lockup", "rcu-stall"})
+HANGS = frozenset({"hung_task", "soft_lockup", "hard_lockup", "rcu_stall"})
 
 
 @dataclass
@@ -54,17 +54,18 @@ class Attempt:
     error: HarnessError | None = None  # that ended the attempt
     booted: bool = False
     started: bool = False  # the reproducer was told to start
-    began: bool = False  # the reproducer said its first word
+    began: bool = False  # a trial was under way
     completed: bool = False  # the reproducer ended by itself
     header: dict[str, Any] | None = None
     preflight: dict[str, Any] | None = None
     problems: list[str] = field(default_factory=list)
+    emulator: str = ""  # what QEMU itself did wrong: then the kernel is not to blame
     wall: dict[str, float] = field(default_factory=dict)  # seconds per stage
 
     @property
     def boot_failed(self) -> bool:
         """The kernel never reached user space: its own fault."""
-        return isinstance(self.error, BootError)
+        return isinstance(self.error, BootError) and not self.emulator
 
     @property
     def never_ran(self) -> bool:
@@ -80,7 +81,7 @@ class Attempt:
         return Evidence(
             # A kernel that does not boot could not be tested; its splats are kept
             # in splats/, but they are no answer to the race's question.
-            splats=() if self.boot_failed else [s.title for s in self.splats],
+            splats=() if self.boot_failed or self.emulator else [s.title for s in self.splats],
             fate=self.fate,
             death=self.death,
             faults=self.faults,
@@ -110,9 +111,10 @@ def run(job: Job, machine: Guest, directory: Path, listen: Listener) -> Attempt:
             _tell(listen, job.cell, attempt)
 
         def on_line(line: str) -> None:
-            attempt.began = True
             output.append(line)
-            if (trial := reader.feed(line)) is not None:
+            trial = reader.feed(line)
+            attempt.began = reader.began
+            if trial is not None:
                 record(trial)
 
         dmesg = ""
@@ -142,13 +144,18 @@ def run(job: Job, machine: Guest, directory: Path, listen: Listener) -> Attempt:
             listen(Event("note", job.cell.name, traceback.format_exc()))
         attempt.wall.update(machine.wall)
         _scan(machine, dmesg, attempt)
-        _settle(attempt, reader, record)
+        _settle(job.cell, attempt, reader, record)
     attempt.header, attempt.problems = reader.header, reader.problems
     if reader.skip is not None and not attempt.trials:
         attempt.untested = reader.skip
     _check_header(job.cell, attempt)
     if dmesg:
         store.write_text(directory / "dmesg.txt", dmesg)
+    if attempt.error is not None:
+        told = [attempt.error.message, attempt.error.hint, attempt.error.detail]
+        if isinstance(attempt.error, MachineLostError) and attempt.error.completed:
+            told.append(attempt.error.completed.stderr)
+        store.write_text(directory / "error.txt", "\n".join(filter(None, told)) + "\n")
     _write_splats(directory, attempt.splats)
     return attempt
 
@@ -187,6 +194,7 @@ def _scan(machine: Guest, dmesg: str, attempt: Attempt) -> None:
     """
     try:
         found = [*machine.splats(), *splat.scan(dmesg.encode())]
+        attempt.emulator = splat.emulator_fault(machine.console())
     except Exception as error:
         if attempt.booted or not isinstance(error, HarnessError | OSError):
             attempt.faults.append(f"the console could not be scanned: {error}")
@@ -195,32 +203,41 @@ def _scan(machine: Guest, dmesg: str, attempt: Attempt) -> None:
     attempt.splats.reverse()
 
 
-def _settle(attempt: Attempt, reader: Reader, record: Callable[[Trial], None]) -> None:
+def _settle(
+    cell: Cell, attempt: Attempt, reader: Reader, record: Callable[[Trial], None]
+) -> None:
     """What an attempt's end means: the fate of the machine, and the trials still owed."""
     error = attempt.error
     if attempt.untested:
         return
-    if isinstance(error, BootError):
-        attempt.untested = f"did not boot: {error.message}"
-        return
-    if isinstance(error, MachineLostError):
-        attempt.fate, attempt.death = _fate(error, attempt.splats), error.message
-    if error is not None and attempt.fate in (None, "lost"):
-        attempt.faults.append(error.message)
+    if error is None:
+        attempt.faults += [attempt.emulator] if attempt.emulator else []
+    else:
+        said = error.message.removeprefix(f"{cell.name}: ")  # the reader knows the cell
+        if attempt.boot_failed:
+            attempt.untested = f"did not boot: {said}"
+            return
+        if isinstance(error, MachineLostError):
+            attempt.fate, attempt.death = _fate(error, attempt), said
+        if attempt.fate in (None, "lost"):
+            attempt.faults.append(said)
     owed: list[Trial] = []
     if attempt.completed:
         owed = reader.end()
     elif attempt.began or (attempt.started and attempt.fate in ("crashed", "hung")):
-        # Before its first word the reproducer had no trial under way, unless the
-        # kernel itself shows that it had come far enough to do harm.
+        # Its first lines come with the end of trial 1 (a pipe is buffered), so a
+        # silent reproducer may have been in it: believed when the kernel died.
         why = attempt.death or "; ".join(attempt.faults)
         owed = reader.end(attempt.fate or "lost", why)
     for trial in owed:
         record(trial)
 
 
-def _fate(error: MachineLostError, splats: list[Splat]) -> Outcome:
+def _fate(error: MachineLostError, attempt: Attempt) -> Outcome:
     """A machine that died: by its kernel's hand, by hanging, or by our own fault."""
+    splats = attempt.splats
+    if attempt.emulator:
+        return "lost"
     if isinstance(error, WorkloadTimeoutError):
         return "hung" if all(each.kind in HANGS for each in splats) else "crashed"
     return "crashed" if splats else "lost"

@@ -4,24 +4,20 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import platform
-import shlex
 import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from harness.config import Config
 from harness.config import Plan as PlanEntry
 from harness.errors import EXIT_INTERRUPTED, HarnessError, InfraError
 from harness.events import Event, Listener, silent
 from harness.experiment import cell as cells_room
+from harness.experiment import facts, store, verdict
 from harness.experiment import plan as plans
-from harness.experiment import store, verdict
 from harness.experiment.plan import Cell
 from harness.experiment.preflight import Guest, Job
 from harness.experiment.statistics import trials_needed
@@ -39,7 +35,10 @@ BOOT_FAILURES = 2
 def _machine(
     spec: MachineSpec, directory: Path, root: Path, cache: Path, listen: Listener, name: str
 ) -> Guest:
-    return Machine(spec, directory, root, cache, listen=listen, name=name)
+    machine = Machine(spec, directory, root, cache, listen=listen, name=name)
+    # Whether the scratch disk is worth keeping is known only after the verdict.
+    machine.keep_disk = True
+    return machine
 
 
 @dataclass(frozen=True)
@@ -88,7 +87,7 @@ def run_plan(
             "workloads": list(workloads),
             "trials": trials,
         },
-        host=host_facts(),
+        host=facts.host(),
     )
     try:
         code = runner.run()
@@ -105,19 +104,6 @@ def run_plan(
         with contextlib.suppress(InfraError):
             run.close()
     return run, code
-
-
-def host_facts() -> dict[str, Any]:
-    """The machine under the machines: a rate is comparable only on the same one."""
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return {
-        "kernel": platform.release(),
-        "machine": platform.machine(),
-        "cpus": len(os.sched_getaffinity(0)),
-        "memory_mib": memory >> 20,
-        "load": _load(),
-        "python": platform.python_version(),
-    }
 
 
 class _Runner:
@@ -179,9 +165,9 @@ class _Runner:
             for kernel in dict.fromkeys(cell.kernel for cell in self.cells):
                 image = self.rooms.ensure(kernel, self.cfg, self.cache, self.listen)
                 self.images[kernel] = image
-                document["kernels"][kernel] = _kernel_facts(image, self.cfg)
+                document["kernels"][kernel] = facts.kernel(image, self.cfg)
                 self.store.save()
-        document["guest"] = {"name": self.plan.guest, **_guest_facts(self.guest)}
+        document["guest"] = facts.guest(self.plan.guest, self.guest)
         # Only a run that got as far as its first cell deserves to be the latest.
         self.store.save()
         self.store.point_latest()
@@ -225,7 +211,7 @@ class _Runner:
 
     def _cell(self, number: int, cell: Cell) -> None:
         self.under_way = cell
-        began, load = time.monotonic(), _load()
+        began, load = time.monotonic(), facts.load()
         self.listen(
             Event("cell", cell.name, "starts", number, len(self.cells), data={"state": "boot"})
         )
@@ -252,30 +238,13 @@ class _Runner:
         judged = verdict.judge(cell, min_rate, attempt.trials, attempt.evidence(fired))
         if cell.switch and judged.as_expected:
             self.fired.add((cell.filesystem, cell.workload))
-        rerun = self._rerun(cell)
         entry = {
-            "name": cell.name,
-            "kernel": cell.kernel,
-            "role": cell.role,
-            "filesystem": cell.filesystem,
-            "workload": cell.workload,
-            "switch": cell.variant or None,
-            "window": cell.window,
-            "windows": [
-                {"name": w.name, "delay_us": w.delay_us, "probability": w.probability}
-                for w in cell.windows
-            ],
-            "planned": cell.trials,
-            "seed": cell.seed,
-            "min_rate": min_rate if cell.switch else None,
-            "verdict": judged.to_json(),
-            "splats": [{"kind": each.kind, "title": each.title} for each in attempt.splats],
-            "problems": attempt.problems,
+            **facts.entry(cell, judged, attempt, min_rate),
             "attempts": attempts,
             "host_load": load,
             "wall": {**attempt.wall, "cell": round(time.monotonic() - began, 1)},
             "directory": str(directory.relative_to(self.store.directory)),
-            "rerun": rerun,
+            "rerun": facts.rerun(self.cfg, self.store.document, cell),
         }
         # From here on the cell counts as finished, whatever interrupts us.
         self.verdicts.append(judged)
@@ -285,7 +254,9 @@ class _Runner:
             {**entry, "preflight": attempt.preflight, "header": attempt.header},
         )
         store.write_text(
-            directory / "rerun", f"#!/bin/sh\n# From the checkout's root.\n{rerun}\n", 0o755
+            directory / "rerun",
+            f"#!/bin/sh\n# From the checkout's root.\n{entry['rerun']}\n",
+            0o755,
         )
         self.store.save()
         self.under_way = None
@@ -334,22 +305,6 @@ class _Runner:
         self.boot_failures[cell.kernel] += attempt.boot_failed
         return attempt
 
-    def _rerun(self, cell: Cell) -> str:
-        """The command that runs this cell again, with what its verdict depends on.
-
-        A verdict on a stock kernel needs the control cells of the same file
-        system and workload; the seed is the plan's, from which the cell's follows.
-        """
-        argv = ["run", self.store.document["plan"]]
-        if self.cfg.path.name not in ("", "harness.toml"):
-            argv = ["--config", self.cfg.path.name, *argv]
-        for kernel in dict.fromkeys(each.kernel for each in self.cells):
-            if kernel == cell.kernel or self.cfg.kernel[kernel].role == "control":
-                argv += ["-k", kernel]
-        argv += ["-f", cell.filesystem, "-w", cell.workload]
-        argv += ["--trials", str(cell.trials), "--seed", str(self.store.document["seed"])]
-        return f"exec .venv/bin/harness {shlex.join(argv)}"
-
     def _check_programs(self) -> None:
         wanted = {
             plans.program_key(self.cfg.workload[cell.workload].source) for cell in self.cells
@@ -369,18 +324,6 @@ class _Runner:
                 self.listen(Event("note", cell.name, f"{text} {trials_needed(rate)} are needed"))
 
 
-def _kernel_facts(image: Image, cfg: Config) -> dict[str, Any]:
-    facts = {
-        key: str(value) if isinstance(value, Path) else value
-        for key, value in asdict(image).items()
-    }
-    return {**facts, "tree": cfg.kernel[image.kernel].tree}
-
-
-def _guest_facts(guest: Any) -> dict[str, Any]:
-    return {key: getattr(guest, key) for key in guest.__struct_fields__}
-
-
 def _set_aside(directory: Path) -> None:
     """Moves a first attempt's files into attempt-1/: evidence, but not the verdict's."""
     place = directory / "attempt-1"
@@ -395,10 +338,6 @@ def _set_aside(directory: Path) -> None:
 def _delete_disks(directory: Path) -> None:
     for path in directory.glob("*.img"):
         path.unlink(missing_ok=True)
-
-
-def _load() -> float:
-    return round(os.getloadavg()[0], 2)
 
 
 @contextlib.contextmanager

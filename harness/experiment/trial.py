@@ -22,6 +22,7 @@ _AGREES: dict[str, Outcome] = {"ok": "held", "not ok": "exposed", "skip": "untes
 
 _PLAN = re.compile(r"1\.\.([0-9]{1,9})(?:\s+#\s*SKIP\b\s*(.*))?", re.IGNORECASE)
 _RESULT = re.compile(r"(ok|not ok) ([0-9]{1,9})(?:\s+(?:- )?(.*))?")
+_BAIL = re.compile(r"Bail out!\s*(.*)", re.IGNORECASE)
 _SKIP = re.compile(r"#\s*SKIP\b", re.IGNORECASE)
 _NAMED = re.compile(r"trial-([0-9]+)(?![0-9])")
 
@@ -60,6 +61,8 @@ class Reader:
         self.expected = expected
         self.header: dict[str, Any] | None = None
         self.skip: str | None = None
+        self.bail = ""  # why it gave up on the way ("Bail out! why")
+        self.began = False  # past its own preparations: a trial was under way
         self.problems: list[str] = []
         self._pending: dict[int, Trial] = {}  # JSON seen, result line not yet
         self._seen: dict[int, Outcome] = {}
@@ -69,6 +72,9 @@ class Reader:
         line = line.strip()
         if line.startswith("#"):
             self._diagnostic(line[1:].strip())
+            return None
+        if match := _BAIL.fullmatch(line):
+            self.bail = match[1] or "no reason given"
             return None
         if match := _PLAN.fullmatch(line):
             self._plan(int(match[1]), match[2])
@@ -96,6 +102,7 @@ class Reader:
             owed.append(_with(known, fate, why))
         elif fate is None and not owed and under_way is not None and self.skip is None:
             reason = f"the reproducer ended after {len(self._seen)} of {self.expected} trials"
+            reason += f": {self.bail}" if self.bail else ""
             owed.append(Trial(under_way, "lost", why=reason))
         for trial in owed:
             self._seen[trial.number] = trial.outcome
@@ -114,7 +121,9 @@ class Reader:
         if number == 0:
             why = (skip or "").strip()
             self.skip = why or "the reproducer planned no trial and did not say why"
-        elif number != self.expected:
+            return
+        self.began = True
+        if number != self.expected:
             self.problems.append(f"asked for {self.expected} trials, the reproducer plans {number}")
 
     def _diagnostic(self, text: str) -> None:
@@ -137,11 +146,13 @@ class Reader:
             reason = f"reported twice: {earlier.outcome}, then {trial.outcome}"
             trial = _with(trial, "lost", reason)
         self._pending[trial.number] = trial
+        self.began = True
 
     def _result(self, word: str, number: int, rest: str) -> Trial | None:
         named = _NAMED.match(rest)
         if number < 1 or (named and int(named[1][:12]) != number):
             return None  # torn or mixed up: the trial's own result line is missed later
+        self.began = True
         said = _AGREES["skip" if word == "ok" and _SKIP.search(rest) else word]
         pending = self._pending.pop(number, None)
         trial = pending or Trial(number, "lost", why="the trial's JSON line is missing or torn")

@@ -65,6 +65,7 @@ class PlainView:
         self.document: Mapping[str, Any] | None = None
         self.directory = ""
         self._console, self._clock = console, clock
+        self._cells_run = False
         self._shown: dict[tuple[str, str], tuple[float, int]] = {}  # -> (when, done)
 
     def __enter__(self) -> Self:
@@ -77,6 +78,10 @@ class PlainView:
         """Shows one event."""
         self.directory = event.data.get("directory", self.directory)
         self.document = event.data.get("document", self.document)
+        if event.kind == "run" and "cells" in event.data:
+            self._cells_run = True
+        if self._cells_run and event.kind in ("boot", "command"):
+            return  # a dozen for each cell; run.log has them
         if event.kind in PROGRESS and event.done is not None and not self._due(event):
             return
         self._console.print(Text(_line(event)), soft_wrap=True)

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What run.json tells of a cell and of what it ran on, so that others can judge and repeat it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shlex
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from harness.config import Config, Guest
+from harness.experiment.cell import Attempt
+from harness.experiment.plan import Cell
+from harness.experiment.verdict import Verdict
+from harness.kernel.build import Image
+
+
+def entry(cell: Cell, verdict: Verdict, attempt: Attempt, min_rate: float) -> dict[str, Any]:
+    """The entry of a cell under "cells"."""
+    return {
+        "name": cell.name,
+        "kernel": cell.kernel,
+        "role": cell.role,
+        "filesystem": cell.filesystem,
+        "workload": cell.workload,
+        "switch": cell.variant or None,
+        "window": cell.window,
+        "windows": [
+            {"name": window.name, "delay_us": window.delay_us, "probability": window.probability}
+            for window in cell.windows
+        ],
+        "planned": cell.trials,
+        "seed": cell.seed,
+        "min_rate": min_rate if cell.switch else None,
+        "verdict": verdict.to_json(),
+        "splats": [{"kind": splat.kind, "title": splat.title} for splat in attempt.splats],
+        "problems": attempt.problems,
+    }
+
+
+def rerun(cfg: Config, document: Mapping[str, Any], cell: Cell) -> str:
+    """The command that runs this cell again, with what its verdict depends on.
+
+    A verdict on a stock kernel needs the control cells of the same file system
+    and workload; the seed is the plan's, from which the cell's follows.
+    """
+    argv = ["run", document["plan"]]
+    if cfg.path.name not in ("", "harness.toml"):
+        argv = ["--config", cfg.path.name, *argv]
+    for kernel in dict.fromkeys(cfg.plan[document["plan"]].kernels):
+        if kernel == cell.kernel or cfg.kernel[kernel].role == "control":
+            argv += ["-k", kernel]
+    argv += ["-f", cell.filesystem, "-w", cell.workload]
+    argv += ["--trials", str(cell.trials), "--seed", str(document["seed"])]
+    return f"exec .venv/bin/harness {shlex.join(argv)}"
+
+
+def kernel(image: Image, cfg: Config) -> dict[str, Any]:
+    """The entry of a kernel under "kernels": what it was built from, and with what."""
+    values = {
+        key: str(value) if isinstance(value, Path) else value
+        for key, value in asdict(image).items()
+    }
+    return {**values, "tree": cfg.kernel[image.kernel].tree}
+
+
+def guest(name: str, asked: Guest) -> dict[str, Any]:
+    """The "guest": what was asked for; preflight made sure that it was given."""
+    return {"name": name, **{key: getattr(asked, key) for key in asked.__struct_fields__}}
+
+
+def host() -> dict[str, Any]:
+    """The machine under the machines: rates are comparable only on the same one."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return {
+        "kernel": platform.release(),
+        "machine": platform.machine(),
+        "cpus": len(os.sched_getaffinity(0)),
+        "memory_mib": memory >> 20,
+        "load": load(),
+        "python": platform.python_version(),
+    }
+
+
+def load() -> float:
+    """The host's load average over a minute: a busy host shifts every race."""
+    return round(os.getloadavg()[0], 2)
