@@ -80,7 +80,7 @@ def ensure(
         found = image.load(home / "images", recipe.identity)
         if found is None:
             _check_paths(cache)
-            with lock.held(home.with_suffix(".lock"), name, listen):
+            with lock.held(home.with_name(f"{name}.lock"), name, listen):
                 # Waiting may have taken minutes: a patch may have changed since, and the
                 # run we waited for may have built this very image.
                 recipe = _resolve(name, cfg, cache, listen)

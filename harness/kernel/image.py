@@ -116,7 +116,7 @@ def banner(bzimage: Path) -> str:
     """
     with bzimage.open("rb") as file:
         setup = file.read(0x10000)
-    if setup[0x202:0x206] != _SETUP_MAGIC:
+    if setup[0x202:0x206] != _SETUP_MAGIC or len(setup) < 0x210:
         return ""
     start = int(struct.unpack_from("<H", setup, 0x20E)[0]) + 0x200
     return setup[start : start + 256].split(b"\0", 1)[0].decode(errors="replace")

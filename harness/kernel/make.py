@@ -25,7 +25,7 @@ _COMPILER = re.compile(
 )
 _LINKER = re.compile(
     r"^(?P<text>.*(?:undefined reference to|multiple definition of|: undefined symbol).*"
-    r"|\S*ld(?:\.\w+)?: (?!warning).+|ERROR: modpost: .+)$"
+    r"|\S*ld(?:\.\w+)?: (?!warning|.*: in function ).+|ERROR: modpost: .+)$"
 )
 _NO_TOOL = re.compile(r": (?P<tool>[\w.+-]+): (?:command )?not found$", re.MULTILINE)
 _STARS = re.compile(r"^(?:\S*make(?:\[\d+\])?): \*\*\* (?P<text>.+)$")
