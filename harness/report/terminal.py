@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Self
 
 from rich import box
@@ -54,7 +55,7 @@ def terminal(progress: Console | None = None, output: Console | None = None) -> 
             output.width = max(output.width, Measurement.get(output, options, table).maximum)
             output.print(table)
         if view.document:
-            for line in summary(view.document, view.directory):
+            for line in summary(view.document, _short(view.directory)):
                 output.print(Text(line), soft_wrap=True)
 
 
@@ -80,7 +81,9 @@ class PlainView:
         self.document = event.data.get("document", self.document)
         if event.kind == "run" and "cells" in event.data:
             self._cells_run = True
-        if self._cells_run and event.kind in ("boot", "command"):
+        if self._cells_run and (
+            event.kind in ("boot", "command") or event.data.get("state") == "running"
+        ):
             return  # a dozen for each cell; run.log has them
         if event.kind in PROGRESS and event.done is not None and not self._due(event):
             return
@@ -230,6 +233,13 @@ def _line(event: Event) -> str:
     if verdict:
         mark = " (as expected)" if verdict["as_expected"] else " (NOT EXPECTED)"
     return f"{event.kind} {event.subject}{progress}: {event.message}{mark}{left}"
+
+
+def _short(directory: str) -> str:
+    """A path as the user would type it from here."""
+    path = Path(directory)
+    here = Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else directory
 
 
 def _console(stderr: bool) -> Console:

@@ -86,7 +86,8 @@ def summary(run: Mapping[str, Any], directory: str = "") -> list[str]:
         lines.append(f"accelerator: {run['accelerator']} ({run.get('accelerator_reason', '')})")
     lines.append(f"results: {place}")
     if wrong:
-        first = wrong[0]
+        # What the kernel did outranks what could not be tested.
+        first = min(wrong, key=lambda cell: cell["verdict"]["state"] in ("untested", "lost"))
         lines.append(f"look at: less -R {place}/{first['directory']}/console.log")
         lines.append(f"run it again: {first['rerun'].removeprefix('exec ')}")
     return lines
@@ -120,7 +121,7 @@ def _role(role: str, cells: Sequence[Mapping[str, Any]]) -> list[str]:
         text = f"{role}: the race fired in {len(fired)} of {len(on)} cells with a lock site off"
         if fired:
             low = min(verdict["interval"][0] for verdict in fired)
-            text += f", in at least {percent(low, 'down')} of the armed trials"
+            text += f", in at least {percent(low, 'down')} of the trials"
         lines.append(text)
     if off:
         held = [verdict for verdict in off if verdict["as_expected"]]

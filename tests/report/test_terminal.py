@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -143,6 +144,28 @@ def test_terminal_ends_with_the_verdicts(tty: bool) -> None:
         assert output.width == 100
     assert "98 % [92.9 %, 99.8 %]" in said(output)
     assert said(output).rstrip().endswith("results: results/r")
+
+
+def test_results_are_named_as_the_user_would_type_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    output = console()
+    with terminal(console(), output) as listen:
+        place = str(tmp_path / "results" / "r")
+        listen(Event("run", "r", "", data={"directory": place, "document": document(*GOOD)}))
+    assert said(output).rstrip().endswith("results: results/r")
+
+
+def test_plain_leaves_a_cells_details_to_the_log() -> None:
+    out = console()
+    view = PlainView(out)
+    view(Event("command", "boot", "uname"))
+    view(Event("run", "r", "1 cell", data={"cells": NAMES}))
+    view(Event("command", NAMES[0], "mkfs"))
+    view(Event("boot", NAMES[0], "booting"))
+    view(Event("cell", NAMES[0], "trials begin", data={"state": "running"}))
+    assert said(out).splitlines() == ["  $ uname", "run r: 1 cell"]
 
 
 def test_terminal_shows_finished_cells_when_interrupted() -> None:

@@ -114,6 +114,16 @@ def test_summary_of_a_bad_run_says_what_to_type() -> None:
     assert lines[-1] == "run it again: .venv/bin/harness run quick -k stock"
 
 
+def test_summary_points_at_what_the_kernel_did_wrong() -> None:
+    lines = summary(
+        document(
+            entry("stock", "", [], untested="preflight"),
+            entry("candidate", "", trials(held=1, exposed=1)),
+        )
+    )
+    assert lines[-2].endswith("cells/candidate/ext4/punch/console.log")
+
+
 def test_summary_of_an_interrupted_run() -> None:
     lines = summary(document(*GOOD, status="interrupted", not_run=["a", "b"]))
     assert any("interrupted: 3 of 5 cells finished and kept" in line for line in lines)
