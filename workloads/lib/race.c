@@ -1,0 +1,550 @@
+// SPDX-License-Identifier: GPL-2.0
+/* The frame of a race reproducer. See race.h and docs/reproducers.md. */
+#include "lib/race.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <pthread.h>
+#include <sched.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/statfs.h>
+#include <sys/utsname.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "lib/control.h"
+#include "lib/prng.h"
+
+/* Windows hold only tasks named like this: setup and checks run at full speed. */
+#define RACER "race-"
+
+static const struct race *race;
+static struct trial trial;
+static struct window windows[MAX_WINDOWS];
+static unsigned int nr_windows;
+static const char *switches[MAX_SWITCHES];
+static unsigned int nr_switches;
+static bool controls_touched;
+static pthread_mutex_t report_lock = PTHREAD_MUTEX_INITIALIZER;
+
+static pthread_barrier_t go, done;	/* main and both racers; these sleep */
+static atomic_uint at_line;		/* the racers' own barrier; this spins */
+static atomic_bool a_done;
+static unsigned int in_window;		/* B's accesses while A stood in its window */
+
+uint64_t race_now_us(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec * 1000000ull + ts.tv_nsec / 1000;
+}
+
+/* Under TCG a spin without a pause keeps the other CPU from running. */
+static void relax(void)
+{
+	__builtin_ia32_pause();
+}
+
+void race_spin_us(uint64_t us)
+{
+	uint64_t end = race_now_us() + us;
+
+	while (race_now_us() < end)
+		relax();
+}
+
+bool race_a_done(void)
+{
+	return atomic_load(&a_done);
+}
+
+static void release_controls(void)
+{
+	unsigned int i;
+
+	if (!controls_touched)
+		return;
+	for (i = 0; i < nr_windows; i++)
+		window_disarm(&windows[i]);
+	for (i = 0; i < nr_switches; i++)
+		switch_set(switches[i], false);
+}
+
+void race_skip(const char *fmt, ...)
+{
+	char text[512];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	/* Before the first trial the plan is 1..0; later the reader counts. */
+	if (!trial.number)
+		printf("1..0 # SKIP %s\n", text);
+	else
+		printf("Bail out! %s\n", text);
+	fflush(stdout);
+	fprintf(stderr, "%s: %s\n", race->name, text);
+	release_controls();
+	_exit(EXIT_SKIP);
+}
+
+static void judge(struct trial *t, enum outcome outcome, const char *fmt, va_list ap)
+{
+	pthread_mutex_lock(&report_lock);
+	/* Exposed beats untested: old data is old data however it was met. */
+	if (t->outcome == HELD || (t->outcome == UNTESTED && outcome == EXPOSED)) {
+		t->outcome = outcome;
+		vsnprintf(t->why, sizeof(t->why), fmt, ap);
+	}
+	pthread_mutex_unlock(&report_lock);
+}
+
+void race_untested(struct trial *t, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	judge(t, UNTESTED, fmt, ap);
+	va_end(ap);
+}
+
+void race_exposed(struct trial *t, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	judge(t, EXPOSED, fmt, ap);
+	va_end(ap);
+}
+
+/* Callers quote nothing that needs escaping in JSON but this makes sure. */
+static void json_escape(char *out, size_t size, const char *text)
+{
+	size_t n = 0;
+
+	for (; *text && n + 7 < size; text++) {
+		unsigned char c = *text;
+
+		if (c == '"' || c == '\\')
+			n += snprintf(out + n, size - n, "\\%c", c);
+		else if (c < 0x20 || c >= 0x7f)
+			n += snprintf(out + n, size - n, "\\u%04x", c);
+		else
+			out[n++] = c;
+	}
+	out[n] = '\0';
+}
+
+static void note(struct trial *t, const char *key, const char *value)
+{
+	size_t n;
+
+	pthread_mutex_lock(&report_lock);
+	n = strlen(t->more);
+	/* Whole members only: a torn one would spoil the line. */
+	if (n + strlen(key) + strlen(value) + 5 < sizeof(t->more))
+		snprintf(t->more + n, sizeof(t->more) - n, ",\"%s\":%s", key, value);
+	pthread_mutex_unlock(&report_lock);
+}
+
+void race_note(struct trial *t, const char *key, long long value)
+{
+	char text[32];
+
+	snprintf(text, sizeof(text), "%lld", value);
+	note(t, key, text);
+}
+
+void race_note_string(struct trial *t, const char *key, const char *value)
+{
+	char escaped[256], text[260];
+
+	json_escape(escaped, sizeof(escaped), value);
+	snprintf(text, sizeof(text), "\"%s\"", escaped);
+	note(t, key, text);
+}
+
+/* --- SIGBUS: a fault beyond EOF is an answer, not a crash --- */
+
+/* Volatile: the compiler sees nobody who could read it in between. */
+static _Thread_local sigjmp_buf *volatile bus_return;
+
+static void on_sigbus(int sig, siginfo_t *info, void *context)
+{
+	(void)info;
+	(void)context;
+	if (bus_return)
+		siglongjmp(*bus_return, 1);
+	signal(sig, SIG_DFL);
+	raise(sig);
+}
+
+bool race_touch(const volatile char *p)
+{
+	sigjmp_buf here;
+
+	if (sigsetjmp(here, 0)) {
+		bus_return = NULL;
+		return false;
+	}
+	bus_return = &here;
+	(void)*p;
+	bus_return = NULL;
+	return true;
+}
+
+bool race_store(volatile uint64_t *p, uint64_t value)
+{
+	sigjmp_buf here;
+
+	if (sigsetjmp(here, 0)) {
+		bus_return = NULL;
+		return false;
+	}
+	bus_return = &here;
+	*p = value;
+	bus_return = NULL;
+	return true;
+}
+
+/* --- the racers --- */
+
+static void pin(unsigned int cpu)
+{
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET(cpu, &set);
+	/* Unchecked this once hid that a guest had one CPU only. */
+	if (sched_setaffinity(0, sizeof(set), &set))
+		race_skip("cannot pin a thread to CPU %u: %s", cpu, strerror(errno));
+}
+
+/* Both racers leave within a few instructions of each other. */
+static void line_up(void)
+{
+	atomic_fetch_add(&at_line, 1);
+	while (atomic_load(&at_line) < 2)
+		relax();
+}
+
+static void *racer(void *arg)
+{
+	bool is_a = !arg;
+
+	pin(is_a ? 0 : 1);
+	prctl(PR_SET_NAME, is_a ? RACER "a" : RACER "b");
+	for (;;) {
+		pthread_barrier_wait(&go);
+		line_up();
+		if (is_a) {
+			race->a(&trial);
+			atomic_store(&a_done, true);
+		} else {
+			race->b(&trial);
+		}
+		pthread_barrier_wait(&done);
+	}
+	return NULL;
+}
+
+static bool wait_hit(const struct window *w, unsigned int timeout_ms)
+{
+	uint64_t end = race_now_us() + timeout_ms * 1000ull;
+
+	while (race_now_us() < end) {
+		if (window_hits(w) > w->hits_before)
+			return true;
+		relax();
+	}
+	return false;
+}
+
+bool race_wait_window(const char *name, unsigned int timeout_ms)
+{
+	unsigned int i;
+
+	for (i = 0; i < nr_windows; i++)
+		if (!strcmp(windows[i].name, name) && windows[i].delay_us)
+			return wait_hit(&windows[i], timeout_ms);
+	return false;
+}
+
+/* The window that A is held in, NULL if A is not held. */
+static const struct window *meeting_point(void)
+{
+	return nr_windows && windows[0].delay_us ? &windows[0] : NULL;
+}
+
+void race_meet(struct trial *t)
+{
+	const struct window *w = meeting_point();
+
+	if (w && !wait_hit(w, 1000))
+		race_untested(t, "window %s was not reached within a second", w->name);
+}
+
+bool race_window_reached(void)
+{
+	const struct window *w = meeting_point();
+
+	return w && window_hits(w) > w->hits_before;
+}
+
+bool race_window_open(void)
+{
+	const struct window *w = meeting_point();
+
+	return w && window_delays(w) == w->delays_before && window_hits(w) > w->hits_before;
+}
+
+void race_count_access(void)
+{
+	in_window++;
+}
+
+/* --- options and output --- */
+
+static void usage(void)
+{
+	printf("Usage: %s --dir DIR [--trials N] [--seed N] [--switch A[+B]]\n"
+	       "       [--window NAME:DELAY_US[:PROBABILITY]]... [--plant KIND]\n"
+	       "Races the kernel in DIR; KTAP and one JSON line per trial on stdout.\n"
+	       "Exit: 0 held, 1 exposed, 4 could not be tested.  Kinds of --plant: %s\n"
+	       "Example: %s --dir /mnt --trials 100 --window ext4_punch:2000\n",
+	       race->name, race->plants, race->name);
+}
+
+static void add_switches(char *list)
+{
+	char *name;
+
+	while ((name = strsep(&list, "+"))) {
+		if (!*name)
+			continue;
+		if (nr_switches == MAX_SWITCHES)
+			race_skip("more than %d switches", MAX_SWITCHES);
+		switches[nr_switches++] = name;
+	}
+}
+
+static unsigned long number(const char *text, const char *what)
+{
+	char *end;
+	unsigned long n = strtoul(text, &end, 0);
+
+	if (*end || end == text)
+		race_skip("%s: '%s' is not a number", what, text);
+	return n;
+}
+
+static void arm(void)
+{
+	const char *error = switch_all_off();
+	unsigned int i;
+
+	if (error)
+		race_skip("%s", error);
+	controls_touched = true;
+	for (i = 0; i < nr_switches; i++) {
+		error = switch_set(switches[i], true);
+		if (error)
+			race_skip("switch '%s': %s (is this a control kernel?)", switches[i],
+				  error);
+	}
+	for (i = 0; i < nr_windows; i++) {
+		error = window_arm(&windows[i], RACER);
+		if (error)
+			race_skip("%s (CONFIG_RACE_WINDOWS?)", error);
+		trial.armed |= windows[i].delay_us > 0;
+	}
+}
+
+static const char *fs_name(const char *dir)
+{
+	struct statfs fs;
+
+	if (statfs(dir, &fs))
+		race_skip("%s: %s", dir, strerror(errno));
+	switch ((unsigned long)fs.f_type) {
+	case 0xef53:
+		return "ext4";
+	case 0x58465342:
+		return "xfs";
+	default:
+		return "other";
+	}
+}
+
+static void print_header(unsigned long seed)
+{
+	struct utsname uts;
+	unsigned int i;
+
+	uname(&uts);
+	printf("# {\"workload\":\"%s\",\"seed\":%lu,\"switches\":[", race->name, seed);
+	for (i = 0; i < nr_switches; i++)
+		printf("%s\"%s\"", i ? "," : "", switches[i]);
+	printf("],\"windows\":{");
+	for (i = 0; i < nr_windows; i++)
+		printf("%s\"%s\":%u", i ? "," : "", windows[i].name, windows[i].delay_us);
+	printf("},\"cpus\":%ld,\"release\":\"%s\",\"filesystem\":\"%s\"}\n",
+	       sysconf(_SC_NPROCESSORS_ONLN), uts.release, trial.fstype);
+}
+
+static void print_trial(uint64_t started)
+{
+	static const char * const words[] = { "held", "exposed", "untested" };
+	char why[512];
+	unsigned int i;
+
+	json_escape(why, sizeof(why), trial.why);
+	printf("# {\"trial\":%u,\"outcome\":\"%s\",\"window_hits\":{", trial.number,
+	       words[trial.outcome]);
+	for (i = 0; i < nr_windows; i++)
+		printf("%s\"%s\":%lld", i ? "," : "", windows[i].name,
+		       window_hits(&windows[i]) - windows[i].hits_before);
+	printf("},\"why\":\"%s\",\"us\":%llu%s}\n", why,
+	       (unsigned long long)(race_now_us() - started), trial.more);
+	printf("%s %u trial-%u%s%s\n", trial.outcome == EXPOSED ? "not ok" : "ok", trial.number,
+	       trial.number, trial.outcome == UNTESTED ? " # SKIP " : "",
+	       trial.outcome == UNTESTED ? trial.why : "");
+	fflush(stdout);
+}
+
+static void run_trial(unsigned long seed, unsigned int n)
+{
+	uint64_t started = race_now_us();
+	unsigned int i;
+
+	trial.number = n;
+	trial.rng = prng_mix(seed ^ ((uint64_t)n << 32));
+	trial.rng_a = prng_mix(trial.rng ^ 'a');
+	trial.rng_b = prng_mix(trial.rng ^ 'b');
+	trial.outcome = HELD;
+	trial.why[0] = trial.more[0] = '\0';
+	race->setup(&trial);
+	for (i = 0; i < nr_windows; i++) {
+		windows[i].hits_before = window_hits(&windows[i]);
+		windows[i].delays_before = window_delays(&windows[i]);
+	}
+	in_window = 0;
+	atomic_store(&at_line, 0);
+	atomic_store(&a_done, false);
+
+	pthread_barrier_wait(&go);
+	pthread_barrier_wait(&done);
+
+	race->check(&trial);
+	for (i = 0; i < nr_windows; i++)
+		if (window_hits(&windows[i]) <= windows[i].hits_before)
+			race_untested(&trial, "window %s was not reached", windows[i].name);
+	if (meeting_point()) {
+		race_note(&trial, "in_window", in_window);
+		if (!in_window)
+			race_untested(&trial, "no access met the window %s",
+				      windows[0].name);
+	}
+	print_trial(started);
+}
+
+int race_main(const struct race *r, int argc, char **argv)
+{
+	static const struct option options[] = {
+		{ "dir", required_argument, NULL, 'd' },
+		{ "trials", required_argument, NULL, 'n' },
+		{ "seed", required_argument, NULL, 's' },
+		{ "switch", required_argument, NULL, 'x' },
+		{ "window", required_argument, NULL, 'w' },
+		{ "plant", required_argument, NULL, 'p' },
+		{ "help", no_argument, NULL, 'h' },
+		{ }
+	};
+	struct sigaction bus = { .sa_sigaction = on_sigbus, 
+				 /* No mask to restore: sigsetjmp() costs no system call. */
+				 .sa_flags = SA_SIGINFO | SA_NODEFER };
+	unsigned long trials = 100, seed = 1;
+	unsigned int count[3] = { 0 }, n;
+	const char *plant = NULL;
+	pthread_t thread;
+	int c;
+
+	race = r;
+	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
+		switch (c) {
+		case 'd':
+			trial.dir = optarg;
+			break;
+		case 'n':
+			trials = number(optarg, "--trials");
+			break;
+		case 's':
+			seed = number(optarg, "--seed");
+			break;
+		case 'x':
+			add_switches(optarg);
+			break;
+		case 'w':
+			if (nr_windows == MAX_WINDOWS)
+				race_skip("more than %d windows", MAX_WINDOWS);
+			if (!window_parse(&windows[nr_windows++], optarg))
+				race_skip("--window %s: not NAME:DELAY_US[:PROBABILITY]", optarg);
+			break;
+		case 'p':
+			plant = optarg;
+			break;
+		case 'h':
+			usage();
+			return EXIT_HELD;
+		default:
+			usage();
+			return EXIT_SKIP;
+		}
+	}
+	printf("KTAP version 1\n");
+	if (!trial.dir)
+		race_skip("no --dir");
+	if (plant && !strstr(race->plants, plant))
+		race_skip("--plant %s: not one of: %s", plant, race->plants);
+	if (sysconf(_SC_NPROCESSORS_ONLN) < 2)
+		race_skip("one CPU: a race needs two");
+	trial.dirfd = open(trial.dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (trial.dirfd < 0)
+		race_skip("%s: %s", trial.dir, strerror(errno));
+	trial.fstype = fs_name(trial.dir);
+	sigaction(SIGBUS, &bus, NULL);
+	arm();
+	race->open(&trial);
+
+	pthread_barrier_init(&go, NULL, 3);
+	pthread_barrier_init(&done, NULL, 3);
+	for (n = 0; n < 2; n++)
+		if (pthread_create(&thread, NULL, racer, (void *)(uintptr_t)n))
+			race_skip("cannot start a thread");
+
+	printf("1..%lu\n", trials);
+	print_header(seed);
+	for (n = 1; n <= trials; n++) {
+		/* The self-test plants once: one wrong byte must be enough. */
+		trial.plant = n == 1 ? plant : NULL;
+		run_trial(seed, n);
+		count[trial.outcome]++;
+	}
+	release_controls();
+	printf("# {\"summary\":{\"held\":%u,\"exposed\":%u,\"untested\":%u}}\n", count[HELD],
+	       count[EXPOSED], count[UNTESTED]);
+	fflush(stdout);
+	if (count[EXPOSED])
+		return EXIT_EXPOSED;
+	return count[HELD] ? EXIT_HELD : EXIT_SKIP;
+}

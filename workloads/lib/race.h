@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * The frame of a race reproducer: options, two pinned racing threads, windows
+ * and switches, KTAP and JSON output. A reproducer is a `struct race` and
+ *
+ *	int main(int argc, char **argv) { return race_main(&race, argc, argv); }
+ *
+ * docs/reproducers.md says how to write one.
+ */
+#ifndef WORKLOADS_RACE_H
+#define WORKLOADS_RACE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define PAGE 4096ul
+
+/* Exit codes of the programs: those of kselftest. */
+enum { EXIT_HELD = 0, EXIT_EXPOSED = 1, EXIT_SKIP = 4 };
+
+enum outcome { HELD, EXPOSED, UNTESTED };
+
+/* One attempt. `struct race` callbacks share it; the frame owns it. */
+struct trial {
+	unsigned int	number;		/* from 1 */
+	uint64_t	rng;		/* this trial's stream, see prng.h: main thread */
+	uint64_t	rng_a, rng_b;	/* and one for each racer */
+	int		dirfd;		/* directory under test */
+	const char	*dir;		/* its path */
+	const char	*fstype;	/* "ext4", "xfs", ... */
+	const char	*plant;		/* self-test: what to plant, NULL = nothing */
+	bool		armed;		/* at least one window holds tasks */
+
+	enum outcome	outcome;
+	char		why[256];	/* one sentence, "" when held */
+	char		more[1024];	/* further JSON members, each ",\"k\":v" */
+};
+
+struct race {
+	const char	*name;
+	const char	*plants;	/* kinds of --plant, separated by a space */
+	/* Main thread, once. Exits through race_skip() if it cannot be done. */
+	void (*open)(struct trial *t);
+	/* Main thread: a fresh file state. Not part of the race. */
+	void (*setup)(struct trial *t);
+	/* The two racers, one CPU each, released together. */
+	void (*a)(struct trial *t);	/* removes: punch, truncate, ... */
+	void (*b)(struct trial *t);	/* brings back: fault, store, read, ... */
+	/* Main thread, both racers are done: the oracle. */
+	void (*check)(struct trial *t);
+};
+
+/* Runs --trials attempts of @race. Returns the exit code. */
+int race_main(const struct race *race, int argc, char **argv);
+
+/* Ends the program with EXIT_SKIP and a KTAP line saying why. */
+void race_skip(const char *fmt, ...)
+	__attribute__((noreturn, format(printf, 1, 2)));
+
+/*
+ * The trial in hand cannot be judged: sets it untested, unless it is exposed
+ * already. Callable from every thread.
+ */
+void race_untested(struct trial *t, const char *fmt, ...)
+	__attribute__((format(printf, 2, 3)));
+
+/* The oracle fired. The first reason given is kept. */
+void race_exposed(struct trial *t, const char *fmt, ...)
+	__attribute__((format(printf, 2, 3)));
+
+/* Adds ,"key":value to the trial's JSON line. */
+void race_note(struct trial *t, const char *key, long long value);
+void race_note_string(struct trial *t, const char *key, const char *value);
+
+/* True as soon as racer A has left its function: B's loop ends then. */
+bool race_a_done(void);
+
+/*
+ * Waits until a racer stands in the named window. Returns false when the
+ * window is not armed, or after @timeout_ms.
+ */
+bool race_wait_window(const char *name, unsigned int timeout_ms);
+
+/*
+ * For racer B: waits until A stands in the first window of the command line,
+ * or returns at once if nothing is armed. An armed trial in which A is not
+ * met there within a second becomes untested.
+ */
+void race_meet(struct trial *t);
+
+/* Has A reached the first window in this trial? Is it still held there? */
+bool race_window_reached(void);
+bool race_window_open(void);
+
+/*
+ * For racer B: counts an access that met A in the first window. An armed trial
+ * without one is untested, because B came too early or too late to tell a
+ * lock from luck. Adds "in_window" to the JSON line.
+ */
+void race_count_access(void);
+
+/* Spins (with a pause) for @us microseconds. */
+void race_spin_us(uint64_t us);
+
+/* Monotonic clock, microseconds. */
+uint64_t race_now_us(void);
+
+/* Touches one byte for reading. Returns false if the kernel sent SIGBUS. */
+bool race_touch(const volatile char *p);
+
+/* Stores 8 bytes at @p. Returns false if the kernel sent SIGBUS. */
+bool race_store(volatile uint64_t *p, uint64_t value);
+
+#endif
