@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Builds of the real tree: nothing twice, little after a small change, the same bits anywhere."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from harness.config import load
+from harness.kernel import make
+from harness.kernel.build import ensure
+from tests.vm.conftest import ROOT, Lab, _say
+
+
+def compiled(log: Path) -> list[str]:
+    return re.findall(r"^  CC  +(\S+)", log.read_text(), re.M)
+
+
+def test_an_unchanged_kernel_starts_no_make(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    lab.image("stock")
+
+    def no_make(*_args: object, **_options: object) -> None:
+        raise AssertionError("make was started")
+
+    monkeypatch.setattr(make, "run", no_make)
+    assert lab.image("stock").built is False
+
+
+def test_same_bits_elsewhere_and_little_to_do_after_a_small_change(
+    lab: Lab, tmp_path: Path
+) -> None:
+    """One build from nothing in another cache serves both questions."""
+    here = lab.image("stock")
+    cache = tmp_path / "elsewhere"
+    (cache / "trees").mkdir(parents=True)
+    # The tree is not in question: share the clone, which is read only.
+    for path in (lab.cache / "trees").iterdir():
+        if path.suffix == ".git":
+            shutil.copytree(path, cache / "trees" / path.name, symlinks=True)
+    root = tmp_path / "checkout"
+    root.mkdir()
+    for name in ("vm", "workloads"):
+        (root / name).symlink_to(ROOT / name)
+    shutil.copy(ROOT / "harness.toml", root)
+    shutil.copytree(ROOT / "patches", root / "patches")
+
+    there = ensure("stock", load(root / "harness.toml"), cache, _say)
+    assert there.built
+    assert there.id == here.id
+    assert hashlib.sha256(there.bzimage.read_bytes()).hexdigest() == (
+        hashlib.sha256(here.bzimage.read_bytes()).hexdigest()
+    )
+    from_nothing = len(compiled(there.log))
+    assert from_nothing > 1000
+
+    # One line of one patch: what a window in XFS says.
+    (patch,) = (root / "patches/race-windows/6.12").glob("0003-xfs-*")
+    text = patch.read_text()
+    assert "+	if (newsize <= oldsize)" in text
+    patch.write_text(text.replace("+	if (newsize <= oldsize)", "+	if (newsize < oldsize)"))
+    again = ensure("stock", load(root / "harness.toml"), cache, _say)
+    assert again.built and again.id != there.id
+    redone = compiled(again.log)
+    assert "fs/xfs/xfs_iops.o" in redone
+    # The rest is what carries the release string.
+    assert len(redone) < 20, redone

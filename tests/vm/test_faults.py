@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Panics, hangs, deaths and interruptions with real kernels and a real QEMU."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from harness.errors import BootError, MachineLostError
+from tests.vm.conftest import ROOT, Lab, harness, qemus
+
+
+def test_a_panic_at_boot_is_the_kernels_fault(lab: Lab, tmp_path: Path) -> None:
+    with pytest.raises(BootError) as caught, lab.machine("stock", tmp_path, "rdinit=/nowhere"):
+        pass
+    assert "panic" in caught.value.message.lower()
+    assert "\n" not in caught.value.message
+    assert "Kernel panic - not syncing" in caught.value.detail
+    assert qemus(tmp_path) == []
+
+
+def test_a_hang_at_boot_ends_at_the_limit(lab: Lab, tmp_path: Path) -> None:
+    machine = lab.machine("stock", tmp_path, "harness.hang=1", boot_timeout_s=2.0)
+    with pytest.raises(BootError) as caught, machine:
+        pass
+    assert "\n" not in caught.value.message
+    assert "stopping here" in caught.value.detail  # the console's last words
+    assert qemus(tmp_path) == []
+
+
+def test_a_panic_in_the_middle_is_told_from_silence(lab: Lab, tmp_path: Path) -> None:
+    with lab.machine("stock", tmp_path) as machine:
+        with pytest.raises(MachineLostError) as caught:
+            machine.run("echo before; echo c >/proc/sysrq-trigger; sleep 1000")
+        assert "panic" in caught.value.message.lower()
+        assert caught.value.completed is not None
+        assert caught.value.completed.stdout == "before\n"
+    assert [splat.kind for splat in machine.splats()][:1] in (["oops"], ["panic"], ["bug"])
+
+
+def test_a_qemu_that_dies_is_not_the_kernels_fault(lab: Lab, tmp_path: Path) -> None:
+    with lab.machine("stock", tmp_path) as machine:
+        (pid,) = qemus(tmp_path)
+        os.kill(pid, signal.SIGKILL)
+        with pytest.raises(MachineLostError) as caught:
+            machine.run("true")
+        assert "QEMU" in caught.value.message
+    assert machine.splats() == []
+
+
+def wait_for_trial(process: subprocess.Popen[str], place: Path, cells: int) -> None:
+    """Returns while a trial of cell number `cells` + 1 is under way."""
+    while process.poll() is None:
+        done = list(place.glob("results/*/cells/**/cell.json"))
+        begun = [path for path in place.glob("results/*/cells/**/trials.jsonl")
+                 if path.stat().st_size and not (path.parent / "cell.json").exists()]
+        if len(done) >= cells and begun:
+            return
+    raise AssertionError(f"the run ended before it could be interrupted:\n{process.stdout.read()}"
+                         if process.stdout else "")
+
+
+RUN = ("run", "quick", "-k", "control", "-f", "ext4", "-w", "punch-read-fault", "--trials", "150")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_keeps_what_was_finished(
+    lab: Lab, tmp_path: Path, number: signal.Signals
+) -> None:
+    lab.image("control")
+    process = harness(*RUN, cwd=tmp_path)
+    wait_for_trial(process, tmp_path, cells=1)
+    os.kill(process.pid, number)
+    said, _ = process.communicate(timeout=30)
+    assert process.returncode == 130, said
+    assert "Traceback" not in said
+    assert qemus(tmp_path) == []
+    document = json.loads((tmp_path / "results/latest/run.json").read_text())
+    assert document["status"] == "interrupted"
+    assert len(document["cells"]) >= 1
+    assert document["cells"][0]["verdict"]["trials"] == 150
+    assert document["not_run"]
+
+
+def test_a_killed_harness_leaves_no_qemu_and_finished_cells(lab: Lab, tmp_path: Path) -> None:
+    lab.image("control")
+    process = harness(*RUN, cwd=tmp_path)
+    wait_for_trial(process, tmp_path, cells=1)
+    (qemu,) = qemus(tmp_path)
+    watch = os.pidfd_open(qemu)
+    process.kill()
+    process.wait()
+    # The kernel kills QEMU with its parent; pidfd readability is its end.
+    import select
+
+    assert select.select([watch], [], [], 30)[0], "QEMU outlived the harness"
+    os.close(watch)
+    document = json.loads((tmp_path / "results/latest/run.json").read_text())
+    assert [cell["verdict"]["trials"] for cell in document["cells"]] == [150]
+
+
+def test_one_cpu_is_untested_not_held(lab: Lab, tmp_path: Path) -> None:
+    """The trap that once cost us a wrong conclusion: a guest with one CPU holds everything."""
+    config = (ROOT / "harness.toml").read_text()
+    for name in ("patches", "vm", "workloads"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    config = config.replace('accel = "auto"', 'accel = "auto"\ncmdline = ["maxcpus=1"]', 1)
+    (tmp_path / "harness.toml").write_text(config)
+    lab.image("stock")
+    process = subprocess.run(
+        ["harness", "run", "quick", "-k", "stock", "-f", "ext4", "-w", "truncate-regrow",
+         "--trials", "5"],
+        executable=str(ROOT / ".venv/bin/harness"),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert process.returncode == 125, process.stdout + process.stderr
+    document = json.loads((tmp_path / "results/latest/run.json").read_text())
+    (cell,) = document["cells"]
+    assert cell["verdict"]["state"] == "untested"
+    assert "1" in cell["reason"] and "CPU" in cell["reason"]

@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Windows, switches and oracles on real kernels: the instruments measure what they say."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from harness.experiment.preflight import MOUNT_POINT
+from harness.guest.machine import Machine
+from tests.vm.conftest import ROOT, Lab
+
+WINDOW = "/sys/kernel/debug/race_windows/selftest"
+PASS = "/sys/kernel/debug/race_windows/pass"
+SWITCHES = "/sys/kernel/debug/reopen_races"
+RACES = sorted(path.stem for path in (ROOT / "workloads/races").glob("*.c"))
+
+
+def shell(machine: Machine, command: str) -> str:
+    done = machine.run(command)
+    assert done.status == 0, f"{command}: {done.stderr}"
+    return done.stdout.strip()
+
+
+def arm(machine: Machine, **settings: object) -> None:
+    defaults = {"mode": "off", "task": "", "delay_us": 0, "probability": 100, "hits": 0,
+                "delays": 0}
+    settings = {**defaults, **settings}
+    mode = settings.pop("mode")
+    for name, value in settings.items():
+        shell(machine, f"echo {value} >{WINDOW}/{name}")
+    shell(machine, f"echo {mode} >{WINDOW}/mode")
+
+
+def walk(machine: Machine, times: int) -> tuple[int, int]:
+    """Hits and delays after `times` walks through the window, by a task named cat."""
+    shell(machine, f"for i in $(seq {times}); do cat {PASS}; done >/dev/null")
+    counts = shell(machine, f"cat {WINDOW}/hits {WINDOW}/delays").split()
+    return int(counts[0]), int(counts[1])
+
+
+@pytest.mark.parametrize(
+    ("settings", "hits", "delays"),
+    [
+        ({"mode": "off", "delay_us": 1000}, 0, 0),
+        ({"mode": "count", "delay_us": 1000}, 5, 0),
+        ({"mode": "delay", "delay_us": 1000}, 5, 5),
+        ({"mode": "delay", "delay_us": 1000, "task": "ca"}, 5, 5),
+        ({"mode": "delay", "delay_us": 1000, "task": "race-"}, 0, 0),
+    ],
+)
+def test_a_window_counts_and_holds_as_it_is_armed(
+    stock: Machine, settings: dict[str, object], hits: int, delays: int
+) -> None:
+    arm(stock, **settings)
+    # "cat" may be the shell's own applet: it has the shell's name then.
+    shell(stock, "test -x /bin/cat")
+    assert walk(stock, 5) == (hits, delays)
+    arm(stock)
+
+
+def test_probability_holds_a_share_of_the_hits(stock: Machine) -> None:
+    arm(stock, mode="delay", delay_us=1, probability=50)
+    hits, delays = walk(stock, 200)
+    arm(stock)
+    assert hits == 200
+    # 200 fair coins: 60 or fewer and 140 or more have a chance of 1 in 10**8.
+    assert 60 < delays < 140
+
+
+@pytest.mark.parametrize(
+    ("file", "value"),
+    [("mode", "sometimes"), ("probability", "101"), ("delay_us", "1000001"), ("hits", "7"),
+     ("task", "a-name-that-is-too-long")],
+)
+def test_a_window_refuses_nonsense(stock: Machine, file: str, value: str) -> None:
+    assert stock.run(f"echo {value} >{WINDOW}/{file}").status != 0
+
+
+def test_switches_are_off_at_boot_and_turn_on_and_off(control: Machine) -> None:
+    assert set(shell(control, f"cat {SWITCHES}/*").split()) == {"0"}
+    assert shell(control, f"ls {SWITCHES}").split() == sorted(
+        ["selftest", "fault", "readahead", "mkwrite", "punch", "truncate"]
+    )
+    shell(control, f"echo 1 >{SWITCHES}/selftest")
+    assert shell(control, f"cat {SWITCHES}/selftest") == "1"
+    # TAINT_TEST is bit 18: reports of this kernel are not bugs.
+    assert int(shell(control, "cat /proc/sys/kernel/tainted")) & 1 << 18
+    shell(control, f"echo 0 >{SWITCHES}/selftest")
+    assert shell(control, f"cat {SWITCHES}/selftest") == "0"
+
+
+def test_switches_from_the_kernel_command_line(lab: Lab, tmp_path: Path) -> None:
+    with lab.machine("control", tmp_path, "reopen_races=fault,readahead,nonsense") as machine:
+        found = shell(machine, f"grep -l 1 {SWITCHES}/*").split()
+        assert [path.rsplit("/", 1)[1] for path in found] == ["fault", "readahead"]
+        assert "no switch 'nonsense'" in machine.dmesg()
+
+
+def test_stock_has_no_switches(stock: Machine) -> None:
+    assert stock.run(f"test -e {SWITCHES}").status != 0
+
+
+@pytest.mark.parametrize("filesystem", ["ext4", "xfs"])
+def test_every_oracle_finds_a_planted_byte(lab: Lab, stock: Machine, filesystem: str) -> None:
+    """On the kernel that holds: what is found in trial 1 was planted, the rest is clean."""
+    planted = 0
+    for race in RACES:
+        program = f"/workloads/races/{race}"
+        kinds = re.search(r"Kinds of --plant: (.*)", shell(stock, f"{program} --help"))
+        assert kinds, race
+        for kind in kinds[1].split():
+            lab.mount(stock, filesystem)
+            done = stock.run(
+                f"{program} --dir {MOUNT_POINT} --trials 3 --plant {kind}", timeout_s=60
+            )
+            trials = [
+                json.loads(line[2:]) for line in done.stdout.splitlines()
+                if line.startswith('# {"trial"')
+            ]
+            outcomes = [trial["outcome"] for trial in trials]
+            assert done.status == 1, f"{race} --plant {kind}: {done.stdout}"
+            assert outcomes[0] == "exposed", f"{race} --plant {kind}: {trials[0]}"
+            assert "exposed" not in outcomes[1:], f"{race} --plant {kind}: {trials}"
+            assert len(trials) == 3
+            planted += 1
+    assert planted >= 2 * len(RACES)
+
+
+def test_a_reproducer_that_cannot_test_says_so(stock: Machine) -> None:
+    """kselftest's 4, with the reason on KTAP's plan line."""
+    program = "/workloads/races/punch-read-fault --dir /tmp --trials 2"
+    for extra, why in (
+        ("--switch fault", "control kernel"),
+        ("--window nowhere:1000", "nowhere"),
+        ("--window ext4_punch", "NAME:DELAY_US"),
+        ("--plant rubbish", "rubbish"),
+    ):
+        done = stock.run(f"{program} {extra}")
+        assert done.status == 4, f"{extra}: {done.stdout}"
+        assert re.search(rf"^1\.\.0 # SKIP .*{why}", done.stdout, re.M), done.stdout
+
+
+def test_a_clean_boot_has_no_splats(stock: Machine, control: Machine) -> None:
+    for machine in (stock, control):
+        assert machine.splats() == []
+        assert machine.run("nproc").stdout.strip() == "2"
