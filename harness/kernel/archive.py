@@ -9,7 +9,6 @@ an interrupted import leaves a temporary pack that no ref names.
 from __future__ import annotations
 
 import contextlib
-import errno
 import subprocess
 import tarfile
 import tempfile
@@ -63,8 +62,7 @@ def commit(repo: Path, pipeline: Sequence[Sequence[str]], subject: str, listen: 
         except (tarfile.TarError, EOFError, BrokenPipeError, _PipelineError) as error:
             errors.seek(0)
             said = errors.read().decode(errors="replace").strip()
-            if command.NO_SPACE in said:
-                raise OSError(errno.ENOSPC, command.NO_SPACE) from error
+            command.check_space(said)
             reason = said.splitlines()[-1] if said else str(error)
             raise InfraError(
                 f"tree {subject}: cannot read the archive: {reason}",
@@ -132,8 +130,7 @@ def _fast_import(repo: Path, tar: IO[bytes], subject: str, listen: Listener) -> 
         if process.wait() != 0:
             errors.seek(0)
             said = errors.read().decode(errors="replace")
-            if command.NO_SPACE in said:
-                raise OSError(errno.ENOSPC, command.NO_SPACE)
+            command.check_space(said)
             reason = next((line for line in said.splitlines() if line.startswith("fatal")), said)
             raise InfraError(f"tree {subject}: git fast-import failed: {reason}", detail=said)
 

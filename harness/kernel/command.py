@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -24,7 +25,10 @@ from typing import IO
 
 from harness.errors import InfraError
 
-NO_SPACE = "No space left on device"
+# The C library's words; git's when a write of a pack comes up short; apt's.
+_NO_SPACE = re.compile(
+    "No space left on device|Disk quota exceeded|Out of diskspace|enough free space in"
+)
 _KEEP = ("PATH", "HOME", "TMPDIR", "SHELL", "CCACHE_DIR", "http_proxy", "https_proxy", "no_proxy")
 _GRACE_S = 0.7  # between SIGTERM and SIGKILL; Ctrl-C must end in about a second
 _PACKAGE = {
@@ -144,9 +148,15 @@ def run(
     finished = Finished(
         process.returncode, out.decode(errors="replace"), err.decode(errors="replace")
     )
-    if finished.status != 0 and NO_SPACE in finished.stderr + finished.stdout:
-        raise OSError(errno.ENOSPC, NO_SPACE)
+    if finished.status != 0:
+        check_space(finished.stderr + finished.stdout)
     return finished
+
+
+def check_space(said: str) -> None:
+    """OSError(ENOSPC) when what a failed program said means that the disk is full."""
+    if _NO_SPACE.search(said):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 @contextlib.contextmanager

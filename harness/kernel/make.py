@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import re
@@ -119,8 +118,7 @@ def run(
         with makefile.log.open("rb") as log:
             log.seek(start)
             said = log.read().decode(errors="replace")
-        if command.NO_SPACE in said:
-            raise OSError(errno.ENOSPC, command.NO_SPACE)
+        command.check_space(said)
         raise failure(makefile, said)
 
 

@@ -372,13 +372,14 @@ def test_full_disk_is_one_line_with_the_directory_and_the_variable(
     assert not (cache / "trees/t.git").exists()
 
 
-def test_fast_import_on_a_full_disk(root: Path, cache: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("words", ["No space left on device", "Out of diskspace"])
+def test_fast_import_on_a_full_disk(words: str, root: Path, cache: Path, tmp_path: Path) -> None:
     bin_ = tmp_path / "bin"
     bin_.mkdir()
     real = shutil.which("git")
     (bin_ / "git").write_text(
         '#!/bin/sh\ncase " $* " in *" fast-import "*)\n'
-        'echo "fatal: sha1 file write error: No space left on device" >&2; exit 128;; esac\n'
+        f'echo "fatal: sha1 file write error. {words}" >&2; exit 128;; esac\n'
         f'exec {real} "$@"\n'
     )
     (bin_ / "git").chmod(0o755)
