@@ -142,7 +142,7 @@ def run(job: Job, machine: Guest, directory: Path, listen: Listener) -> Attempt:
             # A bug of ours must not cost the cells that are still to come.
             attempt.faults.append(f"internal error: {type(error).__name__}: {error}")
             listen(Event("note", job.cell.name, traceback.format_exc()))
-        attempt.wall.update(machine.wall)
+        attempt.wall.update({stage: round(s, 3) for stage, s in machine.wall.items()})
         _scan(machine, dmesg, attempt)
         _settle(job.cell, attempt, reader, record)
     attempt.header, attempt.problems = reader.header, reader.problems
