@@ -419,3 +419,24 @@ def test_missing_program_is_named(
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(InfraError, match="gcc is not installed"):
         build.ensure("stock", fake.experiment(root), cache)
+
+
+@pytest.mark.parametrize("left", ["lock", "edit", "no index", "no .git"])
+def test_worktree_left_in_disorder_is_put_right(left: str, root: Path, cache: Path) -> None:
+    cfg = fake.experiment(root)
+    build.ensure("stock", cfg, cache)
+    source = cache / "kernels/stock/src"
+    private = Path(fake.git(source, "rev-parse", "--absolute-git-dir"))
+    (source / "fs/inode.c").write_text("int edited_by_hand;\n")
+    if left == "lock":
+        (private / "index.lock").touch()
+    elif left == "no index":
+        (private / "index").unlink()
+    elif left == "no .git":
+        (source / ".git").unlink()
+    _spoil(root, "more")
+    image = build.ensure("stock", cfg, cache)
+    text = image.vmlinux.read_text()
+    assert "int more;" in text
+    assert "edited_by_hand" not in text
+    assert "int inode_1;" in text
