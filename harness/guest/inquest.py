@@ -25,6 +25,9 @@ from harness.guest.qmp import Qmp
 from harness.guest.ssh import Outcome
 
 QMP_LIMIT_S = 5.0
+# A dying guest loses its connection this long before QEMU is gone, at most.
+DYING_S = 1.0
+SILENT = "its console never said a word"
 
 
 @dataclass(frozen=True)
@@ -66,10 +69,10 @@ class Inquest:
         last = (
             f"its console has been silent for {quiet.seconds:.0f} s, last line: {quiet.last_line}"
             if quiet.last_line
-            else "its console never said a word"
+            else SILENT
         )
         raise BootError(
-            f"{self.name}: did not reach user space in {limit:.0f} s; {last}",
+            f"{self.name}: did not reach user space in {round(limit, 1):g} s; {last}",
             hint=hint,
             detail=f"{self._cpu_states()}\n{self.console.tail()}",
         )
@@ -82,18 +85,27 @@ class Inquest:
         status, log = self.process.poll(), self.console.data()
         if splat.panic_line(log):
             self.boot_failed("panic", 0.0)
-        if status == 0 and log:
+        if status == 0 and (log or self._last_event()):
             raise BootError(
-                f"{self.name}: the machine reset itself before it reached user space",
+                f"{self.name}: the machine reset itself before it reached user space; "
+                + (f"last line: {self.console.tail(1)}" if log else SILENT),
                 hint=f"less {self.log}",
                 detail=self.console.tail(60),
             )
-        ended = "still runs" if status is None else f"ended with {process.ending(status)}"
+        if status is not None:
+            why = f"QEMU ended with {process.ending(status)}: {self.process.last_words()}"
         raise InfraError(
-            f"{self.name}: {why}; QEMU {ended}: {self.process.last_words()}",
+            f"{self.name}: {why}",
             hint=f"sh {self.directory / 'qemu-cmd'}",
             detail=f"{shlex.join(self.argv)}\n{self._stderr()}",
         )
+
+    def _last_event(self) -> str:
+        """Why QEMU says it ended by itself: "guest-reset", "guest-shutdown"; "" if not."""
+        for event in reversed(list(self.qmp.events)):
+            if event.get("event") == "SHUTDOWN" and event["data"].get("guest"):
+                return str(event["data"].get("reason", "guest"))
+        return ""
 
     def _stderr(self) -> str:
         return (self.directory / "qemu-stderr").read_text(errors="replace")
@@ -137,10 +149,9 @@ class Inquest:
         shown = command if len(command) <= 60 else f"{command[:57]}..."
         where = f"{self.name}: `{shown}`"
         hint = f"less {self.log}"
-        if not outcome.timed_out:
-            # A dying guest loses its connection a moment before QEMU is gone.
+        if not outcome.timed_out and not self._host_fault():
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self.process.wait(1.0)
+                self.process.wait(DYING_S)
         if self.process.poll() is not None:
             self.console.await_end(1.0)
         fault, log = self._host_fault(), self.console.data()
@@ -161,8 +172,9 @@ class Inquest:
                 f"{where}: the kernel panicked: {panic}", hint=hint, detail=detail
             )
         if status is not None:
+            said = self._last_event() or self.process.last_words()
             return MachineLostError(
-                f"{where}: QEMU ended with {process.ending(status)}: {self.process.last_words()}",
+                f"{where}: QEMU ended with {process.ending(status)}: {said}",
                 hint=hint,
                 detail=f"{self._stderr()}\n{detail}",
             )
@@ -172,10 +184,14 @@ class Inquest:
             return MachineLostError(
                 f"{where}: {outcome.why}, while QEMU runs; {last}", hint=hint, detail=detail
             )
-        killed = kill()
+        if kill():
+            return WorkloadTimeoutError(
+                f"{where}: not done in {round(limit, 1):g} s; killed",
+                hint=hint,
+                detail=self.console.tail(60),
+            )
         return WorkloadTimeoutError(
-            f"{where}: not done in {limit:.0f} s; "
-            + ("killed" if killed else f"SSH does not answer any more; {last}"),
+            f"{where}: not done in {round(limit, 1):g} s; SSH does not answer any more; {last}",
             hint=hint,
-            detail=self.console.tail(60),
+            detail=f"{self._cpu_states()}\n{self.console.tail(60)}",
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import re
 import socket
 import threading
@@ -14,6 +15,8 @@ from typing import Any, TypeVar
 from qemu.qmp import QMPClient, QMPError
 
 T = TypeVar("T")
+# As in ssh.py: what is logged here is raised here as well.
+logging.getLogger("qemu.qmp").addHandler(logging.NullHandler())
 
 
 class Qmp:

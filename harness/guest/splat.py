@@ -106,14 +106,14 @@ _CONTINUES = {
 }
 
 _VARIES = (
-    (re.compile(r"0x[0-9a-f]{5,}|\b[0-9a-f]{12,}\b"), "ADDR"),
+    (re.compile(r"0x[0-9a-f]{8,}|\b[0-9a-f]{12,}\b"), "ADDR"),
     (re.compile(r"\bCPU: ?\d+ (?:UID: \d+ )?PID: ?\d+ "), ""),
     (re.compile(r"\bCPU#\d+"), "CPU#N"),
+    (re.compile(r"\(-?\d+:-?\d+\)"), "(N:N)"),
     (re.compile(r"(task \S+?):\d+"), r"\1"),
     (re.compile(r"\[([^\]:\[]+):\d+\]"), r"[\1]"),
     (re.compile(r"for (more than )?\d+ ?s(?:econds)?\b|stuck for \d+s"), r"for \1N s"),
-    (re.compile(r"\b(pid|PID|inode|block|daddr|process)([ :#=]+)(?:0x)?[0-9a-f]+"), r"\1\2N"),
-    (re.compile(r"/\d{2,}(?= )"), "/N"),
+    (re.compile(r"\b(pid|PID|inode|block|daddr|process)([ :#=]+)(?:0x[0-9a-f]+|\d+)\b"), r"\1\2N"),
 )
 
 

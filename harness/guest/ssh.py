@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import io
 import itertools
+import logging
 import shlex
 import socket
 import struct
@@ -39,6 +40,11 @@ TICK_S = 0.2
 KEX = "curve25519-sha256@libssh.org"
 CIPHER = "aes128-ctr"
 MAC = "hmac-sha2-256"
+
+
+# A thread of paramiko's logs what it then raises here; without a handler Python
+# prints that on stderr, in the middle of a table.
+logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
 
 class KeyPair:
@@ -216,7 +222,10 @@ def _wrapped(command: str, number: int) -> str:
     In the background of a shell that has no job control a process is no group
     leader, so busybox setsid does not fork and $! is the session.
     """
-    return f"setsid sh -c {shlex.quote(command)} & echo $! >{_session_file(number)}; wait $!"
+    return (
+        "echo 0 >/proc/self/oom_score_adj; "  # the server's shield is not for its commands
+        f"setsid sh -c {shlex.quote(command)} & echo $! >{_session_file(number)}; wait $!"
+    )
 
 
 def _drain_stderr(channel: paramiko.Channel, into: bytearray) -> None:

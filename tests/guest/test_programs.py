@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Workloads compiled by their Makefile: keys, no needless work, errors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.errors import BuildError
+from harness.guest.programs import compile_workloads
+from tests.guest.conftest import ROOT
+
+MAIN = "int main(void) { return 0; }\n"
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """Two workloads and the project's own Makefile."""
+    workloads = tmp_path / "checkout" / "workloads"
+    for name in ("preflight.c", "races/one.c", "lib/help.c"):
+        path = workloads / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(MAIN if "lib" not in name else "int help;\n")
+    (workloads / "Makefile").write_text((ROOT / "workloads/Makefile").read_text())
+    return tmp_path / "checkout"
+
+
+def test_keys_and_no_needless_work(checkout: Path, tmp_path: Path) -> None:
+    made = compile_workloads(checkout, tmp_path / "cache")
+    assert set(made) == {"preflight", "races/one"}
+    before = made["races/one"].stat()
+    assert compile_workloads(checkout, tmp_path / "cache") == made
+    assert made["races/one"].stat() == before, "it was linked again"
+    other = tmp_path / "other"
+    checkout.rename(other)
+    assert compile_workloads(other, tmp_path / "cache")["preflight"] != made["preflight"]
+
+
+def test_the_first_compiler_error_is_named(checkout: Path, tmp_path: Path) -> None:
+    (checkout / "workloads/races/one.c").write_text("int main(void) { return nothing; }\n")
+    with pytest.raises(BuildError, match=r"races/one\.c:1:\d+: error: .*nothing") as caught:
+        compile_workloads(checkout, tmp_path / "cache")
+    assert caught.value.hint.startswith("make --no-print-directory -C")
+
+
+def test_a_dynamic_program_is_refused(checkout: Path, tmp_path: Path) -> None:
+    makefile = checkout / "workloads/Makefile"
+    makefile.write_text(makefile.read_text().replace("LDFLAGS += -static", "LDFLAGS +="))
+    with pytest.raises(BuildError, match="not linked statically"):
+        compile_workloads(checkout, tmp_path / "cache")
+
+
+def test_no_makefile(tmp_path: Path) -> None:
+    (tmp_path / "workloads").mkdir()
+    with pytest.raises(BuildError, match="workloads: make"):
+        compile_workloads(tmp_path, tmp_path / "cache")
