@@ -35,9 +35,9 @@ def arm(machine: Machine, **settings: object) -> None:
     shell(machine, f"echo {mode} >{WINDOW}/mode")
 
 
-def walk(machine: Machine, times: int) -> tuple[int, int]:
+def walk(machine: Machine, times: int, file: str = PASS) -> tuple[int, int]:
     """Hits and delays after `times` walks through the window, by a task named cat."""
-    shell(machine, f"for i in $(seq {times}); do cat {PASS}; done >/dev/null")
+    shell(machine, f"for i in $(seq {times}); do cat {file}; done >/dev/null")
     counts = shell(machine, f"cat {WINDOW}/hits {WINDOW}/delays").split()
     return int(counts[0]), int(counts[1])
 
@@ -60,6 +60,26 @@ def test_a_window_counts_and_holds_as_it_is_armed(
     shell(stock, "test -x /bin/cat")
     assert walk(stock, 5) == (hits, delays)
     arm(stock)
+
+
+def test_where_sleeping_is_not_legal_a_window_spins(stock: Machine) -> None:
+    arm(stock, mode="delay", delay_us=3000)
+    assert walk(stock, 5, f"{PASS}_atomic") == (5, 5)
+    arm(stock)
+    # "scheduling while atomic" is what a sleep there would have said.
+    assert stock.splats() == []
+
+
+def test_a_held_task_is_counted_while_it_is_held(stock: Machine) -> None:
+    arm(stock, mode="delay", delay_us=1_000_000)
+    # The second command runs while the first is held: it polls, no sleep.
+    seen = shell(
+        stock,
+        f"cat {PASS} >/dev/null & while [ $(cat {WINDOW}/hits) = 0 ]; do :; done;"
+        f" cat {WINDOW}/held; wait; cat {WINDOW}/held",
+    ).split()
+    arm(stock)
+    assert seen == ["1", "0"]
 
 
 def test_probability_holds_a_share_of_the_hits(stock: Machine) -> None:
@@ -125,6 +145,10 @@ def test_every_oracle_finds_a_planted_byte(lab: Lab, stock: Machine, filesystem:
             assert done.status == 1, f"{race} --plant {kind}: {done.stdout}"
             assert outcomes[0] == "exposed", f"{race} --plant {kind}: {trials[0]}"
             assert "exposed" not in outcomes[1:], f"{race} --plant {kind}: {trials}"
+            # The three views of one byte must agree, or one of them is blind.
+            views = {key: n for key, n in trials[0].items()
+                     if key in ("stale_mmap", "stale_pread", "stale_direct")}
+            assert set(views.values()) <= {1}, f"{race} --plant {kind}: {views}"
             assert len(trials) == 3
             planted += 1
     assert planted >= 2 * len(RACES)
@@ -138,6 +162,7 @@ def test_a_reproducer_that_cannot_test_says_so(stock: Machine) -> None:
         ("--window nowhere:1000", "nowhere"),
         ("--window ext4_punch", "NAME:DELAY_US"),
         ("--plant rubbish", "rubbish"),
+        ("--plant dis", "one of"),
     ):
         done = stock.run(f"{program} {extra}")
         assert done.status == 4, f"{extra}: {done.stdout}"

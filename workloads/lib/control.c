@@ -90,6 +90,40 @@ long long window_delays(const struct window *w)
 	return counter(w, "delays");
 }
 
+long long window_held(const struct window *w)
+{
+	return counter(w, "held");
+}
+
+/* Calls @off for each entry of @dir; NULL if there is no such directory. */
+static const char *for_each(const char *path, const char *(*off)(const char *name))
+{
+	DIR *dir = opendir(path);
+	const char *error = NULL;
+	struct dirent *entry;
+
+	if (!dir)
+		return NULL;
+	while (!error && (entry = readdir(dir)))
+		if (entry->d_name[0] != '.')
+			error = off(entry->d_name);
+	closedir(dir);
+	return error;
+}
+
+static const char *window_off(const char *name)
+{
+	/* The files beside the windows are "pass" and "pass_atomic". */
+	if (!strncmp(name, "pass", 4))
+		return NULL;
+	return put(WINDOWS, name, "mode", "off") ? NULL : why;
+}
+
+const char *window_all_off(void)
+{
+	return for_each(WINDOWS, window_off);
+}
+
 const char *window_arm(struct window *w, const char *task)
 {
 	/* The mode last: a window is complete before it holds anybody. */
@@ -133,17 +167,27 @@ const char *switch_set(const char *name, bool on)
 	return NULL;
 }
 
+static const char *switch_off(const char *name)
+{
+	return switch_set(name, false);
+}
+
 const char *switch_all_off(void)
 {
-	DIR *dir = opendir(SWITCHES);
-	const char *error = NULL;
-	struct dirent *entry;
+	char cmdline[4096] = "";
+	int fd;
 
-	if (!dir)
+	if (access(SWITCHES, F_OK)) {
+		/* debugfs may just not be mounted. */
+		fd = open("/proc/cmdline", O_RDONLY | O_CLOEXEC);
+		if (fd >= 0) {
+			if (read(fd, cmdline, sizeof(cmdline) - 1) < 0)
+				cmdline[0] = '\0';
+			close(fd);
+		}
+		if (strstr(cmdline, "reopen_races="))
+			return "switches were turned on at boot and " SWITCHES " is not there";
 		return NULL;
-	while (!error && (entry = readdir(dir)))
-		if (entry->d_name[0] != '.')
-			error = switch_set(entry->d_name, false);
-	closedir(dir);
-	return error;
+	}
+	return for_each(SWITCHES, switch_off);
 }

@@ -35,6 +35,15 @@ long long window_hits(const struct window *w);
 /* Passes that were held, to the end, since window_arm(); -1 as above. */
 long long window_delays(const struct window *w);
 
+/* Tasks held in the window right now; -1 as above. */
+long long window_held(const struct window *w);
+
+/*
+ * Turns all windows off, also those that an earlier program left armed. A
+ * kernel without windows is fine. Returns NULL, or why it cannot be done.
+ */
+const char *window_all_off(void);
+
 /*
  * Turns the switch @name of a control kernel on or off and reads it back.
  * Returns NULL, or why it cannot be done.
@@ -42,8 +51,8 @@ long long window_delays(const struct window *w);
 const char *switch_set(const char *name, bool on);
 
 /*
- * Turns all switches off. A kernel without switches is fine.
- * Returns NULL, or why it cannot be done.
+ * Turns all switches off. A kernel without switches is fine, one whose
+ * switches are out of reach is not. Returns NULL, or why it cannot be done.
  */
 const char *switch_all_off(void);
 

@@ -56,12 +56,15 @@ void stamp_fill(void *buf, size_t len, unsigned int tag, unsigned int trial, uin
 		words[i] = stamp(tag, trial, offset + i * sizeof(*words));
 }
 
-void file_drop_cache(struct file *f, size_t offset, size_t len)
+bool file_drop_cache(struct file *f, size_t offset, size_t len)
 {
+	int error;
+
 	/* DONTNEED skips pages that are mapped or dirty: unmap, write, drop. */
 	madvise(f->map + offset, len, MADV_DONTNEED);
-	fdatasync(f->fd);
+	error = fdatasync(f->fd);
 	posix_fadvise(f->fd, offset, len, POSIX_FADV_DONTNEED);
+	return !error;
 }
 
 void file_stamp(struct file *f, struct trial *t, unsigned int tag, size_t offset, size_t len)
@@ -77,10 +80,9 @@ void file_stamp(struct file *f, struct trial *t, unsigned int tag, size_t offset
 	stamp_fill(buf, len, tag, t->number, offset);
 	n = pwrite(f->fd, buf, len, offset);
 	if (n != (ssize_t)len)
-		race_untested(t, "setup: wrote %zd of %zu bytes: %s", n, len, strerror(errno));
-	if (fsync(f->fd))
-		race_untested(t, "setup: fsync: %s", strerror(errno));
-	file_drop_cache(f, offset, len);
+		race_invalid(t, "setup: wrote %zd of %zu bytes: %s", n, len, strerror(errno));
+	if (fsync(f->fd) || !file_drop_cache(f, offset, len))
+		race_invalid(t, "setup: fsync: %s", strerror(errno));
 }
 
 /* Returns pages of @buf with a byte that is not 0; says where the first is. */
@@ -118,19 +120,10 @@ void file_check_zero(struct file *f, struct trial *t, size_t offset, size_t len)
 		ssize_t n = len;
 		char key[32];
 
-		if (v == 0) {
-			size_t page;
-
-			for (page = 0; page < len; page += PAGE)
-				if (!race_touch(f->map + offset + page)) {
-					race_untested(t, "SIGBUS when checking offset %zu",
-						      offset + page);
-					return;
-				}
-			memcpy(buf, f->map + offset, len);
-		} else {
+		if (v)
 			n = pread(v == 1 ? f->fd : f->direct, buf, len, offset);
-		}
+		else if (!race_copy(buf, f->map + offset, len))
+			n = 0;
 		if (n != (ssize_t)len) {
 			race_untested(t, "check: %s got %zd of %zu bytes: %s", views[v], n, len,
 				      strerror(errno));
@@ -151,7 +144,7 @@ void file_plant(struct file *f, struct trial *t, size_t offset, size_t len)
 	size_t at = offset + prng_below(&t->rng, len);
 
 	if (!strcmp(t->plant, "cache")) {
-		f->map[at] = 0x5a;
+		f->map[at] ^= 0x5a;
 	} else if (!strcmp(t->plant, "disk")) {
 		size_t page = at & ~(PAGE - 1);
 		static char *buf;
@@ -161,6 +154,6 @@ void file_plant(struct file *f, struct trial *t, size_t offset, size_t len)
 		memset(buf, 0, PAGE);
 		buf[at - page] = 0x5a;
 		if (pwrite(f->direct, buf, PAGE, page) != (ssize_t)PAGE)
-			race_untested(t, "plant: %s", strerror(errno));
+			race_invalid(t, "plant: %s", strerror(errno));
 	}
 }

@@ -34,8 +34,11 @@ void stamp_fill(void *buf, size_t len, unsigned int tag, unsigned int trial, uin
  */
 void file_stamp(struct file *f, struct trial *t, unsigned int tag, size_t offset, size_t len);
 
-/* Writes [0, size) of the file back and drops it from the page cache. */
-void file_drop_cache(struct file *f, size_t offset, size_t len);
+/*
+ * Writes the file back and drops [@offset, @offset + @len) from the page cache.
+ * Returns false, with errno, if writing back failed.
+ */
+bool file_drop_cache(struct file *f, size_t offset, size_t len);
 
 /*
  * The hole must read zero through the mapping, buffered pread and O_DIRECT

@@ -33,6 +33,8 @@ static unsigned int nr_windows;
 static const char *switches[MAX_SWITCHES];
 static unsigned int nr_switches;
 static bool controls_touched;
+static unsigned int count[3];		/* trials by outcome */
+static bool plan_printed;
 static pthread_mutex_t report_lock = PTHREAD_MUTEX_INITIALIZER;
 
 static pthread_barrier_t go, done;	/* main and both racers; these sleep */
@@ -88,21 +90,22 @@ void race_skip(const char *fmt, ...)
 	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
 	/* Before the first trial the plan is 1..0; later the reader counts. */
-	if (!trial.number)
+	if (!plan_printed)
 		printf("1..0 # SKIP %s\n", text);
 	else
 		printf("Bail out! %s\n", text);
 	fflush(stdout);
 	fprintf(stderr, "%s: %s\n", race->name, text);
 	release_controls();
-	_exit(EXIT_SKIP);
+	_exit(count[EXPOSED] ? EXIT_EXPOSED : EXIT_SKIP);
 }
 
 static void judge(struct trial *t, enum outcome outcome, const char *fmt, va_list ap)
 {
 	pthread_mutex_lock(&report_lock);
 	/* Exposed beats untested: old data is old data however it was met. */
-	if (t->outcome == HELD || (t->outcome == UNTESTED && outcome == EXPOSED)) {
+	if (!t->invalid &&
+	    (t->outcome == HELD || (t->outcome == UNTESTED && outcome == EXPOSED))) {
 		t->outcome = outcome;
 		vsnprintf(t->why, sizeof(t->why), fmt, ap);
 	}
@@ -116,6 +119,21 @@ void race_untested(struct trial *t, const char *fmt, ...)
 	va_start(ap, fmt);
 	judge(t, UNTESTED, fmt, ap);
 	va_end(ap);
+}
+
+void race_invalid(struct trial *t, const char *fmt, ...)
+{
+	va_list ap;
+
+	pthread_mutex_lock(&report_lock);
+	if (!t->invalid) {
+		t->invalid = true;
+		t->outcome = UNTESTED;
+		va_start(ap, fmt);
+		vsnprintf(t->why, sizeof(t->why), fmt, ap);
+		va_end(ap);
+	}
+	pthread_mutex_unlock(&report_lock);
 }
 
 void race_exposed(struct trial *t, const char *fmt, ...)
@@ -217,18 +235,23 @@ bool race_store(volatile uint64_t *p, uint64_t value)
 	return true;
 }
 
-/* --- the racers --- */
-
-static void pin(unsigned int cpu)
+bool race_copy(void *to, const void *from, size_t len)
 {
-	cpu_set_t set;
+	sigjmp_buf here;
 
-	CPU_ZERO(&set);
-	CPU_SET(cpu, &set);
-	/* Unchecked this once hid that a guest had one CPU only. */
-	if (sched_setaffinity(0, sizeof(set), &set))
-		race_skip("cannot pin a thread to CPU %u: %s", cpu, strerror(errno));
+	if (sigsetjmp(here, 0)) {
+		bus_return = NULL;
+		return false;
+	}
+	bus_return = &here;
+	memcpy(to, from, len);
+	/* Not to be moved above the copy. */
+	atomic_signal_fence(memory_order_seq_cst);
+	bus_return = NULL;
+	return true;
 }
+
+/* --- the racers --- */
 
 /* Both racers leave within a few instructions of each other. */
 static void line_up(void)
@@ -242,7 +265,6 @@ static void *racer(void *arg)
 {
 	bool is_a = !arg;
 
-	pin(is_a ? 0 : 1);
 	prctl(PR_SET_NAME, is_a ? RACER "a" : RACER "b");
 	for (;;) {
 		pthread_barrier_wait(&go);
@@ -256,6 +278,25 @@ static void *racer(void *arg)
 		pthread_barrier_wait(&done);
 	}
 	return NULL;
+}
+
+/* Starts racer @n on the CPU of the same number. */
+static void start_racer(unsigned int n)
+{
+	pthread_attr_t attr;
+	pthread_t thread;
+	cpu_set_t set;
+	int error;
+
+	CPU_ZERO(&set);
+	CPU_SET(n, &set);
+	pthread_attr_init(&attr);
+	pthread_attr_setaffinity_np(&attr, sizeof(set), &set);
+	error = pthread_create(&thread, &attr, racer, (void *)(uintptr_t)n);
+	/* Unchecked this once hid that a guest had one CPU only. */
+	if (error)
+		race_skip("cannot start a thread on CPU %u: %s", n, strerror(error));
+	pthread_attr_destroy(&attr);
 }
 
 static bool wait_hit(const struct window *w, unsigned int timeout_ms)
@@ -294,18 +335,21 @@ void race_meet(struct trial *t)
 		race_untested(t, "window %s was not reached within a second", w->name);
 }
 
-bool race_window_reached(void)
-{
-	const struct window *w = meeting_point();
-
-	return w && window_hits(w) > w->hits_before;
-}
-
 bool race_window_open(void)
 {
 	const struct window *w = meeting_point();
 
-	return w && window_delays(w) == w->delays_before && window_hits(w) > w->hits_before;
+	return w && window_held(w) > 0;
+}
+
+bool race_window_over(const char *name)
+{
+	unsigned int i;
+
+	for (i = 0; i < nr_windows; i++)
+		if (!strcmp(windows[i].name, name))
+			return window_delays(&windows[i]) > windows[i].delays_before;
+	return false;
 }
 
 void race_count_access(void)
@@ -348,11 +392,24 @@ static unsigned long number(const char *text, const char *what)
 	return n;
 }
 
+static bool has_word(const char *words, const char *word)
+{
+	size_t len = strlen(word);
+	const char *at;
+
+	for (at = words; len && (at = strstr(at, word)); at += len)
+		if ((at == words || at[-1] == ' ') && (!at[len] || at[len] == ' '))
+			return true;
+	return false;
+}
+
 static void arm(void)
 {
 	const char *error = switch_all_off();
 	unsigned int i;
 
+	if (!error)
+		error = window_all_off();
 	if (error)
 		race_skip("%s", error);
 	controls_touched = true;
@@ -432,6 +489,7 @@ static void run_trial(unsigned long seed, unsigned int n)
 	trial.rng_a = prng_mix(trial.rng ^ 'a');
 	trial.rng_b = prng_mix(trial.rng ^ 'b');
 	trial.outcome = HELD;
+	trial.invalid = false;
 	trial.why[0] = trial.more[0] = '\0';
 	race->setup(&trial);
 	for (i = 0; i < nr_windows; i++) {
@@ -442,10 +500,15 @@ static void run_trial(unsigned long seed, unsigned int n)
 	atomic_store(&at_line, 0);
 	atomic_store(&a_done, false);
 
-	pthread_barrier_wait(&go);
-	pthread_barrier_wait(&done);
-
-	race->check(&trial);
+	/* A trial without its set-up is not run: it might find what belongs there. */
+	if (!trial.invalid) {
+		pthread_barrier_wait(&go);
+		if (race->watch)
+			race->watch(&trial);
+		pthread_barrier_wait(&done);
+	}
+	if (!trial.invalid)
+		race->check(&trial);
 	for (i = 0; i < nr_windows; i++)
 		if (window_hits(&windows[i]) <= windows[i].hits_before)
 			race_untested(&trial, "window %s was not reached", windows[i].name);
@@ -474,9 +537,8 @@ int race_main(const struct race *r, int argc, char **argv)
 				 /* No mask to restore: sigsetjmp() costs no system call. */
 				 .sa_flags = SA_SIGINFO | SA_NODEFER };
 	unsigned long trials = 100, seed = 1;
-	unsigned int count[3] = { 0 }, n;
 	const char *plant = NULL;
-	pthread_t thread;
+	unsigned int n;
 	int c;
 
 	race = r;
@@ -514,7 +576,7 @@ int race_main(const struct race *r, int argc, char **argv)
 	printf("KTAP version 1\n");
 	if (!trial.dir)
 		race_skip("no --dir");
-	if (plant && !strstr(race->plants, plant))
+	if (plant && !has_word(race->plants, plant))
 		race_skip("--plant %s: not one of: %s", plant, race->plants);
 	if (sysconf(_SC_NPROCESSORS_ONLN) < 2)
 		race_skip("one CPU: a race needs two");
@@ -529,11 +591,12 @@ int race_main(const struct race *r, int argc, char **argv)
 	pthread_barrier_init(&go, NULL, 3);
 	pthread_barrier_init(&done, NULL, 3);
 	for (n = 0; n < 2; n++)
-		if (pthread_create(&thread, NULL, racer, (void *)(uintptr_t)n))
-			race_skip("cannot start a thread");
+		start_racer(n);
 
 	printf("1..%lu\n", trials);
+	plan_printed = true;
 	print_header(seed);
+	fflush(stdout);
 	for (n = 1; n <= trials; n++) {
 		/* The self-test plants once: one wrong byte must be enough. */
 		trial.plant = n == 1 ? plant : NULL;

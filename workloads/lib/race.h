@@ -33,6 +33,7 @@ struct trial {
 	bool		armed;		/* at least one window holds tasks */
 
 	enum outcome	outcome;
+	bool		invalid;	/* nothing that is seen counts */
 	char		why[256];	/* one sentence, "" when held */
 	char		more[1024];	/* further JSON members, each ",\"k\":v" */
 };
@@ -47,7 +48,9 @@ struct race {
 	/* The two racers, one CPU each, released together. */
 	void (*a)(struct trial *t);	/* removes: punch, truncate, ... */
 	void (*b)(struct trial *t);	/* brings back: fault, store, read, ... */
-	/* Main thread, both racers are done: the oracle. */
+	/* Main thread, while the racers run; may be NULL. Must return when A is done. */
+	void (*watch)(struct trial *t);
+	/* Main thread, both racers are done: the oracle. Not if the trial is invalid. */
 	void (*check)(struct trial *t);
 };
 
@@ -59,10 +62,17 @@ void race_skip(const char *fmt, ...)
 	__attribute__((noreturn, format(printf, 1, 2)));
 
 /*
- * The trial in hand cannot be judged: sets it untested, unless it is exposed
- * already. Callable from every thread.
+ * The trial in hand says nothing if nothing is found: sets it untested, unless
+ * it is or becomes exposed. Callable from every thread.
  */
 void race_untested(struct trial *t, const char *fmt, ...)
+	__attribute__((format(printf, 2, 3)));
+
+/*
+ * The trial in hand did not take place: set-up or A itself failed, and old
+ * data is where it belongs. Untested for good; check() is not called.
+ */
+void race_invalid(struct trial *t, const char *fmt, ...)
 	__attribute__((format(printf, 2, 3)));
 
 /* The oracle fired. The first reason given is kept. */
@@ -89,14 +99,16 @@ bool race_wait_window(const char *name, unsigned int timeout_ms);
  */
 void race_meet(struct trial *t);
 
-/* Has A reached the first window in this trial? Is it still held there? */
-bool race_window_reached(void);
+/* Is A held in the first window right now? */
 bool race_window_open(void);
 
+/* Has a task been held in the named window in this trial, and let go? */
+bool race_window_over(const char *name);
+
 /*
- * For racer B: counts an access that met A in the first window. An armed trial
- * without one is untested, because B came too early or too late to tell a
- * lock from luck. Adds "in_window" to the JSON line.
+ * Counts an access of B that met A in the first window. An armed trial without
+ * one is untested, because B came too early or too late to tell a lock from
+ * luck. Adds "in_window" to the JSON line. From one thread only.
  */
 void race_count_access(void);
 
@@ -111,5 +123,8 @@ bool race_touch(const volatile char *p);
 
 /* Stores 8 bytes at @p. Returns false if the kernel sent SIGBUS. */
 bool race_store(volatile uint64_t *p, uint64_t value);
+
+/* memcpy() from a mapping. Returns false if the kernel sent SIGBUS. */
+bool race_copy(void *to, const void *from, size_t len);
 
 #endif
