@@ -14,6 +14,9 @@ from harness.experiment.statistics import clopper_pearson, percent, trials_neede
 from harness.experiment.trial import Outcome, Trial, count
 
 NOT_FIRED = "control has not fired in this run"
+# A rate over the few trials in which the set-up happened to work says little
+# about the kernel and much about the set-up.
+MIN_VALID = 0.5
 
 
 @dataclass(frozen=True)
@@ -128,14 +131,19 @@ def _state(
         troubles.append(evidence.death or whys.get("lost", "the machine was lost"))
     # An exposure nobody wanted is evidence even from a limping run; the one a
     # control kernel owes us is not.
-    if outcomes["exposed"] and not (cell.switch and (troubles or not reached)):
+    valid = outcomes["exposed"] + outcomes["held"]
+    few = valid < MIN_VALID * len(trials)
+    if outcomes["exposed"] and not (cell.switch and (troubles or few or not reached)):
         return "exposed", ""
     if troubles:
         return "lost", "; ".join(dict.fromkeys(troubles))
     if evidence.untested:
         return "untested", evidence.untested
-    if not outcomes["held"] and not outcomes["exposed"]:
+    if not valid:
         return "untested", whys.get("untested", "no trial was valid")
+    if few:
+        why = f"only {valid} of {len(trials)} trials were valid"
+        return "untested", f"{why}: {whys['untested']}" if "untested" in whys else why
     if not reached:
         return "untested", f"window {cell.windows[0].name!r} was never hit"
     if cell.role != "control" and not evidence.control_fired:

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.config import Window
+from harness.experiment.plan import Cell
 from harness.experiment.trial import OUTCOMES, Trial
 from harness.experiment.verdict import NOT_FIRED, Evidence, Verdict, exit_code, judge
 from tests.fakes.experiment import cell, trial, trials
@@ -47,6 +48,21 @@ def test_control_that_fires_too_rarely() -> None:
 def test_control_with_too_few_trials_says_how_many_are_needed() -> None:
     assert "at least 36 trials" in judge(ON, 0.9, trials(exposed=35), NOTHING).reason
     assert judge(ON, 0.9, trials(exposed=36), NOTHING).as_expected
+
+
+@pytest.mark.parametrize("of", [ON, STOCK])
+def test_a_cell_of_mostly_invalid_trials_is_untested(of: Cell) -> None:
+    wanted = {"exposed": 49} if of is ON else {"held": 49}
+    judged = judge(of, 0.9, trials(**wanted, untested=51), NOTHING)
+    assert (judged.state, judged.as_expected) == ("untested", False)
+    assert judged.reason.startswith("only 49 of 100 trials were valid")
+    wanted = dict.fromkeys(wanted, 50)
+    assert judge(of, 0.9, trials(**wanted, untested=50), NOTHING).as_expected
+
+
+def test_an_exposure_among_invalid_trials_is_still_one() -> None:
+    judged = judge(STOCK, 0.9, trials(exposed=1, held=9, untested=90), NOTHING)
+    assert (judged.state, judged.as_expected) == ("exposed", False)
 
 
 def test_control_that_does_not_fire() -> None:
@@ -118,9 +134,9 @@ def test_hits_are_those_of_the_first_window() -> None:
 
 
 def test_untested_trials_are_not_in_the_rate() -> None:
-    judged = judge(STOCK, 0.9, trials(held=10, untested=90), NOTHING)
+    judged = judge(STOCK, 0.9, trials(held=60, untested=40), NOTHING)
     assert judged.trials == 100
-    assert judged.claim.startswith("held in 10 of 10 armed trials")
+    assert judged.claim.startswith("held in 60 of 60 armed trials")
     assert judged.as_expected
 
 
