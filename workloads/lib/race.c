@@ -423,7 +423,6 @@ static void arm(void)
 		error = window_arm(&windows[i], RACER);
 		if (error)
 			race_skip("%s (CONFIG_RACE_WINDOWS?)", error);
-		trial.armed |= windows[i].delay_us > 0;
 	}
 }
 

@@ -30,7 +30,6 @@ struct trial {
 	const char	*dir;		/* its path */
 	const char	*fstype;	/* "ext4", "xfs", ... */
 	const char	*plant;		/* self-test: what to plant, NULL = nothing */
-	bool		armed;		/* at least one window holds tasks */
 
 	enum outcome	outcome;
 	bool		invalid;	/* nothing that is seen counts */
