@@ -100,7 +100,8 @@ class Reader:
         if fate is not None and under_way is not None:
             known = self._pending.get(under_way, Trial(under_way, fate))
             owed.append(_with(known, fate, why))
-        elif fate is None and not owed and under_way is not None and self.skip is None:
+        elif fate is None and not owed and under_way is not None and (self._seen or not self.skip):
+            # "1..0 # SKIP" excuses a program that tried nothing, not one that stopped.
             reason = f"the reproducer ended after {len(self._seen)} of {self.expected} trials"
             reason += f": {self.bail}" if self.bail else ""
             owed.append(Trial(under_way, "lost", why=reason))

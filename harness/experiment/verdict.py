@@ -73,6 +73,9 @@ def judge(cell: Cell, min_rate: float, trials: Sequence[Trial], evidence: Eviden
     armed = bool(cell.windows)
 
     state, reason = _state(cell, trials, outcomes, evidence, not armed or window_hits > 0)
+    if cell.switch and state == "exposed" and _too_few(exposed, valid, min_rate):
+        # It fired every time, and no number so small shows the rate that is asked.
+        state, reason = "untested", _too_low(exposed, valid, interval[0], min_rate)
     as_expected = state == "held"
     if cell.switch:
         as_expected = state == "exposed" and interval[0] >= min_rate
@@ -148,7 +151,13 @@ def _state(
         return "untested", f"window {cell.windows[0].name!r} was never hit"
     if cell.role != "control" and not evidence.control_fired:
         return "untested", NOT_FIRED
+    if len(trials) < cell.trials:
+        return "lost", f"only {len(trials)} of {cell.trials} trials were reported"
     return "held", ""
+
+
+def _too_few(exposed: int, valid: int, min_rate: float) -> bool:
+    return exposed == valid and (min_rate >= 1 or valid < trials_needed(min_rate))
 
 
 def _too_low(exposed: int, valid: int, low: float, min_rate: float) -> str:

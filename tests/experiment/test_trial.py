@@ -157,6 +157,17 @@ def test_no_fate_when_all_trials_are_done() -> None:
     assert reader.end("crashed", "on the way out") == []
 
 
+def test_skip_does_not_excuse_a_program_that_stopped() -> None:
+    reader = Reader(3)
+    for line in [
+        '# {"trial":1,"outcome":"held","window_hits":{"w":1}}',
+        "ok 1 trial-1",
+        "1..0 # SKIP enough of it",
+    ]:
+        reader.feed(line)
+    assert [trial.outcome for trial in reader.end()] == ["lost"]
+
+
 def test_skip_of_everything() -> None:
     reader = Reader(5)
     reader.feed("1..0 # SKIP no such window")

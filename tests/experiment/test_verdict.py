@@ -46,11 +46,17 @@ def test_control_that_fires_too_rarely() -> None:
 
 
 def test_control_with_too_few_trials_says_how_many_are_needed() -> None:
-    assert "at least 36 trials" in judge(ON, 0.9, trials(exposed=35), NOTHING).reason
+    judged = judge(ON, 0.9, trials(exposed=35), NOTHING)
+    assert "at least 36 trials" in judged.reason
+    # No kernel could have passed: that is no verdict on this one.
+    assert (judged.state, judged.as_expected) == ("untested", False)
+    assert exit_code([judged]) == 125
+    missed = judge(ON, 0.9, trials(exposed=34, held=1), NOTHING)
+    assert (missed.state, exit_code([missed])) == ("exposed", 1)
     assert judge(ON, 0.9, trials(exposed=36), NOTHING).as_expected
 
 
-@pytest.mark.parametrize("of", [ON, STOCK])
+@pytest.mark.parametrize("of", [ON, cell("stock")])
 def test_a_cell_of_mostly_invalid_trials_is_untested(of: Cell) -> None:
     wanted = {"exposed": 49} if of is ON else {"held": 49}
     judged = judge(of, 0.9, trials(**wanted, untested=51), NOTHING)
@@ -82,7 +88,7 @@ def test_control_with_all_switches_off_must_hold() -> None:
     broken = judge(OFF, 0.9, trials(held=99, exposed=1), NOTHING)
     assert (broken.state, broken.as_expected) == ("exposed", False)
     # It needs no other control cell: it is one.
-    assert judge(OFF, 0.9, trials(held=9), Evidence(control_fired=False)).as_expected
+    assert judge(OFF, 0.9, trials(held=100), Evidence(control_fired=False)).as_expected
 
 
 # --- stock and candidate ------------------------------------------------------
@@ -117,8 +123,14 @@ def test_no_window_hits_is_untested() -> None:
     assert "'ext4_punch' was never hit" in judged.reason
 
 
+def test_fewer_trials_than_planned_are_not_held() -> None:
+    judged = judge(STOCK, 0.9, trials(held=319), NOTHING)
+    assert (judged.state, judged.as_expected) == ("lost", False)
+    assert judged.reason == "only 319 of 320 trials were reported"
+
+
 def test_unarmed_needs_no_hits() -> None:
-    judged = judge(cell(windows=[]), 0.9, trials(held=5, hits=0), NOTHING)
+    judged = judge(cell(windows=[], trials=5), 0.9, trials(held=5, hits=0), NOTHING)
     assert judged.as_expected
     assert "unarmed" in judged.claim
     assert judged.window_hits == 0
@@ -134,7 +146,7 @@ def test_hits_are_those_of_the_first_window() -> None:
 
 
 def test_untested_trials_are_not_in_the_rate() -> None:
-    judged = judge(STOCK, 0.9, trials(held=60, untested=40), NOTHING)
+    judged = judge(cell("stock"), 0.9, trials(held=60, untested=40), NOTHING)
     assert judged.trials == 100
     assert judged.claim.startswith("held in 60 of 60 armed trials")
     assert judged.as_expected
