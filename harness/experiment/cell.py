@@ -143,7 +143,7 @@ def run(job: Job, machine: Guest, directory: Path, listen: Listener) -> Attempt:
             attempt.faults.append(f"internal error: {type(error).__name__}: {error}")
             listen(Event("note", job.cell.name, traceback.format_exc()))
         attempt.wall.update({stage: round(s, 3) for stage, s in machine.wall.items()})
-        _scan(machine, dmesg, attempt)
+        _scan(job, machine, dmesg, attempt)
         _settle(job.cell, attempt, reader, record)
     attempt.header, attempt.problems = reader.header, reader.problems
     if reader.skip is not None and not attempt.trials:
@@ -187,14 +187,15 @@ def _judge_exit(done: Completed, reader: Reader, attempt: Attempt) -> None:
         reader.skip = f"the reproducer {ended(done)}"
 
 
-def _scan(machine: Guest, dmesg: str, attempt: Attempt) -> None:
+def _scan(job: Job, machine: Guest, dmesg: str, attempt: Attempt) -> None:
     """Splats of the whole console; a scan that could not run is a fault of the cell.
 
     dmesg is scanned too: what is below the console's log level is only there.
     """
     try:
         found = [*machine.splats(), *splat.scan(dmesg.encode())]
-        attempt.emulator = splat.emulator_fault(machine.console())
+        if job.emulated:
+            attempt.emulator = splat.emulator_fault(machine.console())
     except Exception as error:
         if attempt.booted or not isinstance(error, HarnessError | OSError):
             attempt.faults.append(f"the console could not be scanned: {error}")

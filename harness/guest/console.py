@@ -20,6 +20,8 @@ from typing import Literal
 import pexpect
 from pexpect import fdpexpect
 
+from harness.errors import InfraError
+
 READY = rb"harness: ready\r?\n"
 NO_SERVER = rb"harness: the SSH server did not start[^\r\n]*\r?\n"
 PANIC = rb"Kernel panic - not syncing[^\r\n]*\r?\n"
@@ -48,6 +50,7 @@ class Console:
         self._sinks: list[Callable[[bytes], None]] = []
         self._lock = threading.Lock()
         self.error: OSError | None = None  # the log could not be written
+        self.received = 0  # bytes: what the log must have
         self._thread = threading.Thread(target=self._record, name="console", daemon=True)
         self._thread.start()
 
@@ -61,6 +64,7 @@ class Console:
                 return
             self._last = time.monotonic()
             self._keep(data)
+            self.received += len(data)  # after the write: the log has never less
             with self._lock:
                 for sink in self._sinks:
                     sink(data)
@@ -77,6 +81,17 @@ class Console:
     def data(self) -> bytes:
         """Everything the console has said so far."""
         return self._log_path.read_bytes()
+
+    def whole(self) -> bytes:
+        """As data(); InfraError when the log lacks what came: it may be a complaint."""
+        received = self.received  # before the reading: more may come meanwhile
+        log = self.data() if self._log_path.exists() else b""
+        if len(log) < received:
+            raise InfraError(
+                f"{self._log_path} has {len(log)} of {received} bytes",
+                hint=f"df -h {self._log_path.parent}",
+            )
+        return log
 
     def tail(self, lines: int = 30) -> str:
         """The last lines, for a person."""

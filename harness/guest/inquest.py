@@ -40,6 +40,7 @@ class Inquest:
     console: Console
     process: process.Process
     qmp: Qmp
+    emulated: bool  # only then may a fault be the emulator's
 
     @property
     def log(self) -> Path:
@@ -161,7 +162,7 @@ class Inquest:
             )
         status, panic = self.process.poll(), splat.panic_line(log)
         detail = self.console.tail(60)
-        emulator = splat.emulator_fault(log)
+        emulator = splat.emulator_fault(log) if self.emulated else ""
         if emulator:
             return MachineLostError(
                 f"{where}: the emulator failed, not the kernel: {emulator}",

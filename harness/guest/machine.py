@@ -9,7 +9,6 @@ Three channels, none of which has a name or a port of ours: the serial console
 from __future__ import annotations
 
 import contextlib
-import functools
 import shlex
 import socket
 import subprocess
@@ -120,7 +119,7 @@ class Machine:
             except BootError as error:
                 self.close()
                 fault = splat.emulator_fault(self.console())
-                if not fault or self.spec.accelerator.name != "tcg" or attempt == BOOT_ATTEMPTS:
+                if not fault or not self._emulated or attempt == BOOT_ATTEMPTS:
                     raise
                 self._log.rename(self._log.with_name(f"console.emulator-fault-{attempt}.log"))
                 self._say("note", f"booting again, the emulator failed: {fault}", why=error.message)
@@ -144,6 +143,10 @@ class Machine:
         """
         stack, self._stack = self._stack, contextlib.ExitStack()
         stack.close()
+
+    @property
+    def _emulated(self) -> bool:
+        return self.spec.accelerator.name == "tcg"
 
     @property
     def _log(self) -> Path:
@@ -192,8 +195,9 @@ class Machine:
         serial_qemu.close()
         control_qemu.close()
         self._inquest = inquest = Inquest(
-            self.name, self.directory, self.qemu_command, self._console, self._process, self._qmp
-        )
+            self.name, self.directory, self.qemu_command, self._console, self._process, self._qmp,
+            self._emulated,
+        )  # fmt: skip
         try:
             self._qmp.connect(QMP_LIMIT_S * slowdown)
             self._port = self._qmp.forwarded_port(QMP_LIMIT_S * slowdown)
@@ -207,6 +211,8 @@ class Machine:
         try:
             self._connection()
         except ssh.ConnectError as error:
+            if self._console.await_end(1.0) or splat.panic_line(self._console.data()):
+                inquest.ended_at_boot(f"SSH: {error}")
             raise InfraError(
                 f"{self.name}: init is ready but SSH is not: {error}",
                 hint=f"less {self._log}",
@@ -218,7 +224,7 @@ class Machine:
     def _command(self, image: Path, disk: Path, serial: str, qmp_fd: int | None) -> list[str]:
         """QEMU's argv; without a QMP descriptor: with a shell, for a person."""
         spec = self.spec
-        emulated = EMULATED_CMDLINE if spec.accelerator.name == "tcg" else ()
+        emulated = EMULATED_CMDLINE if self._emulated else ()
         shell = ("harness.shell=1",) if qmp_fd is None else ()
         return qemu.command(
             bzimage=spec.bzimage.absolute(),
@@ -268,17 +274,8 @@ class Machine:
         by_hand = self._command(
             Path("initramfs.cpio"), Path("disk0.img"), "stdio,mux=on,signal=off", None
         )
-        (self.directory / "qemu-cmd").write_text(
-            "#!/bin/sh\n"
-            f"# The machine of {self.name} again, with a root shell on its console:\n"
-            "# sh qemu-cmd; Ctrl-a x ends it.  As the harness started it, with console\n"
-            "# and QMP on sockets that QEMU inherited:\n"
-            f"#   {shlex.join(self.qemu_command)}\n"
-            'set -e\ncd "$(dirname "$0")"\n'
-            f"cat {shlex.join(names)} >initramfs.cpio\n"
-            f"truncate -s {self.spec.disk_mib}M disk0.img\n"
-            f"exec {shlex.join(by_hand)}\n"
-        )
+        text = qemu.script(self.name, self.qemu_command, by_hand, names, self.spec.disk_mib)
+        (self.directory / "qemu-cmd").write_text(text)
 
     def _quit(self) -> None:
         assert self._qmp is not None and self._process is not None
@@ -345,16 +342,19 @@ class Machine:
         return bytes(outcome.stdout)
 
     def dmesg(self) -> str:
-        """The guest's kernel log, as far as its buffer reaches back."""
-        return self.run("dmesg").stdout
+        """The guest's kernel log, as far as its buffer reaches back; InfraError without one."""
+        done = self.run("dmesg")
+        if done.status != 0 or not done.stdout:  # no log is not a clean log
+            raise InfraError(f"{self.name}: dmesg failed: {done.status} {done.stderr.strip()}")
+        return done.stdout
 
     def console(self) -> bytes:
         """Everything the serial console has said so far; also after the end."""
         return self._log.read_bytes() if self._log.exists() else b""
 
     def splats(self) -> list[Splat]:
-        """The kernel's complaints on the console so far."""
-        return splat.scan(self.console())
+        """The kernel's complaints on the console so far; InfraError when its log has a gap."""
+        return splat.scan(self._console.whole() if self._console is not None else b"")
 
     def interact(self) -> None:
         """The user's terminal on the serial shell (wants harness.shell=1), to Ctrl-]."""
@@ -374,8 +374,7 @@ class Machine:
     def _lost(self, command: str, outcome: ssh.Outcome, timeout_s: float) -> HarnessError:
         assert self._inquest is not None
         limit = timeout_s * self.spec.accelerator.slowdown
-        kill = functools.partial(self._kill, outcome.number)
-        error = self._inquest.lost(command, outcome, limit, kill)
+        error = self._inquest.lost(command, outcome, limit, lambda: self._kill(outcome.number))
         if isinstance(error, MachineLostError):
             error.completed = outcome.completed(command)
         return error

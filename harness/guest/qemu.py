@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -43,10 +44,11 @@ def find_qemu() -> str:
 def probe_accelerator(asked: str) -> Accelerator:
     """The accelerator to use for "auto", "kvm" or "tcg"; KVM is tried, not believed.
 
-    InfraError: "kvm" was asked for and does not work here.
+    InfraError: QEMU is missing, or "kvm" was asked for and does not work here.
     """
     if asked not in ("auto", "kvm", "tcg"):
         raise UsageError(f'accel = "{asked}": must be "auto", "kvm" or "tcg"')
+    find_qemu()  # without KVM no probe machine would miss it before the first boot
     if asked == "tcg":
         return Accelerator("tcg", SLOWDOWN["tcg"], "asked for")
     why_not = why_no_kvm()
@@ -161,3 +163,28 @@ def command(
     return [
         *argv, "-kernel", str(bzimage), "-initrd", str(initramfs), "-append", " ".join(cmdline)
     ]  # fmt: skip
+
+
+def script(
+    name: str,
+    started: Sequence[str],
+    by_hand: Sequence[str],
+    archives: Sequence[str],
+    disk_mib: int,
+) -> str:
+    """The file qemu-cmd: boots the machine `name` again in its directory.
+
+    `started` is the command line that the harness used, for the reader;
+    `by_hand` the one that is run, with initramfs.cpio made of `archives`.
+    """
+    return (
+        "#!/bin/sh\n"
+        f"# The machine of {name} again, with a root shell on its console:\n"
+        "# sh qemu-cmd; Ctrl-a x ends it.  As the harness started it, with console\n"
+        "# and QMP on sockets that QEMU inherited:\n"
+        f"#   {shlex.join(started)}\n"
+        'set -e\ncd "$(dirname "$0")"\n'
+        f"cat {shlex.join(archives)} >initramfs.cpio\n"
+        f"truncate -s {disk_mib}M disk0.img\n"
+        f"exec {shlex.join(by_hand)}\n"
+    )

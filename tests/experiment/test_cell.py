@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -42,11 +43,8 @@ def job(name: str = NAME, trials: int = 5) -> Job:
     )
 
 
-def attempt(
-    tmp_path: Path, script: Script, name: str = NAME, events: list[Event] | None = None
-) -> Attempt:
-    """Runs one cell that follows `script`."""
-    spec = MachineSpec(
+def spec(tmp_path: Path) -> MachineSpec:
+    return MachineSpec(
         bzimage=tmp_path / "bzImage",
         cpus=2,
         memory_mib=512,
@@ -54,7 +52,13 @@ def attempt(
         disk_mib=64,
         programs={},
     )
-    machine = FakeMachine(Lab(), script, spec, tmp_path, name)
+
+
+def attempt(
+    tmp_path: Path, script: Script, name: str = NAME, events: list[Event] | None = None
+) -> Attempt:
+    """Runs one cell that follows `script`."""
+    machine = FakeMachine(Lab(), script, spec(tmp_path), tmp_path, name)
     listen = silent if events is None else events.append
     result = cell_room.run(job(name), machine, tmp_path, listen)
     assert not machine.is_open
@@ -272,6 +276,10 @@ def test_the_emulators_fault_is_not_the_kernels(tmp_path: Path) -> None:
     assert (judged(result).state, judged(result).reason) == ("lost", "the emulator failed")
     survived = attempt(tmp_path, Script(splats=script.splats, console=script.console))
     assert judged(survived).state == "lost"
+    # KVM runs no translations: there the same line is the kernel's own.
+    on_kvm = dataclasses.replace(job(), emulated=False)
+    machine = FakeMachine(Lab(), script, spec(tmp_path), tmp_path, NAME)
+    assert judged(cell_room.run(on_kvm, machine, tmp_path, silent)).state == "crashed"
 
 
 # --- what the console says ----------------------------------------------------

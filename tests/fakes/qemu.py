@@ -102,6 +102,8 @@ class FakeQemu:
 
         sshd = Sshd(self, "other-host-key" in SCENARIO)
         self.say("[    1.200000] harness: ready\r\n")
+        if "panic-at-ssh" in SCENARIO:
+            self.die()
         threading.Thread(target=self.echo_serial, daemon=True).start()
         while True:
             try:

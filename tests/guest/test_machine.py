@@ -127,6 +127,34 @@ def test_a_real_panic_is_not_tried_again(machine: Make, tmp_path: Path) -> None:
     assert len(list((tmp_path / "fake").glob("guest-*"))) == 1
 
 
+def test_a_panic_between_the_marker_and_ssh_is_the_kernels(machine: Make) -> None:
+    with pytest.raises(BootError, match=r"panic at boot: .*fake panic"), machine("panic-at-ssh"):
+        pass
+
+
+def test_a_console_log_with_a_gap_is_not_a_clean_one(machine: Make) -> None:
+    with machine() as guest:
+        pass
+    log = guest.directory / "console.log"
+    log.write_bytes(log.read_bytes()[:-5])
+    with pytest.raises(InfraError, match=r"console\.log has \d+ of \d+ bytes"):
+        guest.splats()
+    log.unlink()
+    with pytest.raises(InfraError, match="has 0 of"):
+        guest.splats()
+
+
+@pytest.mark.parametrize(("status", "text"), [(1, "half"), (0, "")])
+def test_a_kernel_log_that_cannot_be_read_is_not_a_clean_one(
+    machine: Make, monkeypatch: pytest.MonkeyPatch, status: int, text: str
+) -> None:
+    with machine() as guest:
+        done = Completed("dmesg", status, text, "", 0.1)
+        monkeypatch.setattr(guest, "run", lambda _command: done)
+        with pytest.raises(InfraError, match="dmesg failed"):
+            guest.dmesg()
+
+
 def test_a_guest_that_panics_at_work(machine: Make) -> None:
     with machine() as guest:
         with pytest.raises(MachineLostError, match=r"kernel panicked: .*fake panic") as caught:

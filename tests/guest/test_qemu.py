@@ -42,6 +42,17 @@ def test_kvm_is_taken_when_it_works(monkeypatch: pytest.MonkeyPatch) -> None:
     assert probe_accelerator("kvm").slowdown == 1.0
 
 
+@pytest.mark.parametrize("asked", ["auto", "kvm", "tcg"])
+def test_a_missing_qemu_is_said_at_once(
+    asked: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not after the kernels were built: the probe is what a run does first."""
+    monkeypatch.setattr(qemu, "why_no_kvm", lambda: "no vmx or svm in /proc/cpuinfo")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(InfraError, match="qemu-system-x86_64 is not installed"):
+        probe_accelerator(asked)
+
+
 def test_an_unknown_accelerator() -> None:
     with pytest.raises(UsageError, match="hvf"):
         probe_accelerator("hvf")
