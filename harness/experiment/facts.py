@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import platform
 import shlex
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -56,6 +57,19 @@ def rerun(cfg: Config, document: Mapping[str, Any], cell: Cell) -> str:
     argv += ["-f", cell.filesystem, "-w", cell.workload]
     argv += ["--trials", str(cell.trials), "--seed", str(document["seed"])]
     return f"exec .venv/bin/harness {shlex.join(argv)}"
+
+
+def rerun_script(cfg: Config, command: str) -> str:
+    """The file "rerun": `command` in the checkout, from wherever the script is started."""
+    checkout = shlex.quote(str(cfg.path.parent.absolute()))
+    program = shlex.quote(str(Path(sys.prefix) / "bin" / "harness"))
+    arguments = command.partition(" .venv/bin/harness ")[2]
+    return (
+        "#!/bin/sh\n"
+        f"cd {checkout} || exit 125\n"
+        f"[ -x .venv/bin/harness ] || exec {program} {arguments}\n"
+        f"{command}\n"
+    )
 
 
 def kernel(image: Image, cfg: Config) -> dict[str, Any]:

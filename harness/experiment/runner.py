@@ -203,7 +203,7 @@ class _Runner:
             store.write_json(directory / "cell.json", {"name": name, "status": "not run"})
             # Half a cell's scratch disk is of no use to anybody.
             _delete_disks(directory)
-        self._announce_end(f"{status}: {why}")
+        self._announce_end(status)  # why is the last line the user sees, from cli
 
     def _announce_end(self, message: str) -> None:
         data = {"directory": str(self.store.directory), "document": self.store.document}
@@ -255,12 +255,14 @@ class _Runner:
         )
         store.write_text(
             directory / "rerun",
-            f"#!/bin/sh\n# From the checkout's root.\n{entry['rerun']}\n",
+            facts.rerun_script(self.cfg, entry["rerun"]),
             0o755,
         )
         self.store.save()
         self.under_way = None
-        if judged.as_expected:
+        if judged.as_expected or judged.state in ("untested", "lost"):
+            # The disk is evidence against a kernel only; kept after a full host disk
+            # it would take the next cells' room.
             _delete_disks(directory)
         self.listen(
             Event(
@@ -295,6 +297,7 @@ class _Runner:
             release=image.release,
             # --trials may ask for many times what the time was meant for.
             timeout_s=workload.timeout_s * max(1.0, cell.trials / planned),
+            emulated=self.accelerator.name == "tcg",
         )
         machine = self.rooms.machine(
             spec, directory, self.cfg.root, self.cache, self.listen, cell.name

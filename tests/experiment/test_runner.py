@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +147,25 @@ def test_rerun_runs_the_cell_and_its_control(tmp_path: Path) -> None:
         " --trials 50 --seed 1"
     )
     assert "-k stock" not in document["cells"][0]["rerun"]
+
+
+def test_rerun_works_from_anywhere(tmp_path: Path) -> None:
+    document, _code, directory = run(tmp_path, Lab())
+    program = tmp_path / ".venv/bin/harness"
+    program.parent.mkdir(parents=True)
+    program.write_text('#!/bin/sh\necho "$PWD $*"\n')
+    program.chmod(0o755)
+    cell = directory / document["cells"][0]["directory"]
+    done = subprocess.run(["./rerun"], cwd=cell, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith(f"{tmp_path} run quick -k control -f ext4")
+
+
+def test_a_disk_is_kept_only_as_evidence_against_a_kernel(tmp_path: Path) -> None:
+    lost = Script(dies=InfraError("the host cannot write"), after=9)
+    lab = Lab(**{NAMES[2]: lost, NAMES[3]: Script(splats=[PANIC])})
+    _document, _code, directory = run(tmp_path, lab)
+    kept = {path.parent.name for path in directory.glob("cells/**/disk.img")}
+    assert kept == {"punch"}
 
 
 def test_rerun_of_a_cell_has_its_seed(tmp_path: Path) -> None:
@@ -366,7 +386,7 @@ def test_disk_full_keeps_what_was_finished(
 def test_too_few_trials_are_announced(tmp_path: Path) -> None:
     events: list[Event] = []
     _document, code, _directory = run(tmp_path, Lab(), trials=10, listen=events.append)
-    assert code == 1
+    assert code == 125  # bisect must skip it: no kernel could have passed
     notes = [event.message for event in events if event.kind == "note"]
     assert "10 trials cannot show a rate of 0.9: at least 36 are needed" in notes
 
