@@ -23,7 +23,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.events import Event, Listener
-from harness.report.verdicts import duration, render, style, summary
+from harness.report.verdicts import duration, render, render_narrow, style, summary
 
 PROGRESS = ("tree", "build", "trial")  # kinds that come in hundreds
 # Without a terminal: a log somebody reads afterwards, or a CI's page.
@@ -50,13 +50,20 @@ def terminal(progress: Console | None = None, output: Console | None = None) -> 
     finally:
         if view.document and view.document.get("cells"):
             table = render(view.document)
-            # On a narrow screen lines wrap; a figure that is cut off helps nobody.
-            options = output.options.update(max_width=_WIDE)
-            output.width = max(output.width, Measurement.get(output, options, table).maximum)
+            if output.is_terminal and _width(output, table) > output.width:
+                table = render_narrow(view.document)
+            # Still too wide: lines wrap; a figure that is cut off helps nobody.
+            output.width = max(output.width, _width(output, table))
             output.print(table)
         if view.document:
             for line in summary(view.document, _short(view.directory)):
                 output.print(Text(line), soft_wrap=True)
+
+
+def _width(console: Console, table: Table) -> int:
+    """What the table takes when nothing in it is cut off."""
+    options = console.options.update(max_width=_WIDE)
+    return Measurement.get(console, options, table).maximum
 
 
 class PlainView:

@@ -52,6 +52,31 @@ def render(run: Mapping[str, Any]) -> Table:
     return table
 
 
+def render_narrow(run: Mapping[str, Any]) -> Table:
+    """The same for a screen of 80 columns: kernel and file system are said once, hits not."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in ("race", "exposed", "95 % interval", "verdict", "exp."):
+        table.add_column(column, justify="right" if column == "exposed" else "left", no_wrap=True)
+    previous = None
+    for cell in run["cells"]:
+        verdict, place = cell["verdict"], f"{cell['kernel']} on {cell['filesystem']}"
+        if place != previous:
+            table.add_row(Text(place, "bold"))
+        previous = place
+        colour = style(verdict["state"], verdict["as_expected"])
+        interval = "[{}, {}]".format(
+            percent(verdict["interval"][0], "down"), percent(verdict["interval"][1], "up")
+        )
+        table.add_row(
+            Text("  " + cell["workload"] + (f"@{cell['switch']}" if cell["switch"] else "")),
+            Text(f"{verdict['exposed']}/{verdict['trials']}"),
+            Text("-" if verdict["rate"] is None else interval),
+            Text(verdict["state"], colour),
+            Text("yes" if verdict["as_expected"] else "NO", colour),
+        )
+    return table
+
+
 def rate(verdict: Mapping[str, Any]) -> str:
     """"98 % [92.9 %, 99.8 %]"; "-" when no trial counts."""
     if verdict["rate"] is None:

@@ -191,3 +191,14 @@ def test_no_colour_when_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     with terminal(console(), out) as listen:
         listen(Event("run", "r", "", data={"document": document(*GOOD)}))
     assert "\x1b[3" not in said(out)
+
+
+def test_verdicts_fit_a_screen_of_80_columns() -> None:
+    out = Console(file=io.StringIO(), force_terminal=True, width=80, color_system=None)
+    with terminal(console(), out) as listen:
+        listen(Event("run", "r", "finished", data={"document": document(*GOOD)}))
+    table = said(out).split("control: the race")[0].splitlines()
+    assert max(map(len, table)) <= 80
+    assert any("punch@fault" in line and "98/100" in line for line in table)
+    assert any("control on ext4" in line for line in table)
+    assert all(line.split()[0] != "kernel" for line in table if line.strip())
