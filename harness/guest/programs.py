@@ -39,6 +39,11 @@ def compile_workloads(root: Path, cache: Path, listen: Listener = silent) -> dic
         status = make.wait(None)
     said = log.read_text(errors="replace")
     if status != 0:
+        if "No space left on device" in said:
+            raise InfraError(
+                f"workloads: {out}: no space left on the disk",
+                hint=f"free some space, or: export HARNESS_CACHE=DIRECTORY (see: df -h {out})",
+            )
         raise BuildError(f"workloads: {_first_error(said)}", hint=hint, detail=said[-4000:])
     programs = {
         str(path.relative_to(out)): path

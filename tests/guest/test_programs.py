@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import BuildError
+from harness.errors import BuildError, InfraError
 from harness.guest.programs import compile_workloads
 from tests.guest.conftest import ROOT
 
@@ -42,6 +42,15 @@ def test_the_first_compiler_error_is_named(checkout: Path, tmp_path: Path) -> No
     with pytest.raises(BuildError, match=r"races/one\.c:1:\d+: error: .*nothing") as caught:
         compile_workloads(checkout, tmp_path / "cache")
     assert caught.value.hint.startswith("make --no-print-directory -C")
+
+
+def test_a_full_disk_is_not_the_compilers_fault(checkout: Path, tmp_path: Path) -> None:
+    (checkout / "workloads/Makefile").write_text(
+        "all:\n\t@echo 'ld: final link failed: No space left on device'; false\n"
+    )
+    with pytest.raises(InfraError, match="no space left on the disk") as caught:
+        compile_workloads(checkout, tmp_path / "cache")
+    assert "HARNESS_CACHE" in caught.value.hint
 
 
 def test_a_dynamic_program_is_refused(checkout: Path, tmp_path: Path) -> None:
