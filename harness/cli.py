@@ -145,10 +145,14 @@ def boot(args: argparse.Namespace) -> int:
     ):
         if args.command is None:
             machine.interact()
-            return EXIT_EXPECTED
-        done = machine.run(args.command, timeout_s=args.timeout)
-        for splat in machine.splats():
+        else:
+            done = machine.run(args.command, timeout_s=args.timeout)
+        splats = machine.splats()
+        for splat in splats:
             ending.say(f"harness: warning: the kernel complained: {splat.title}")
+    if args.command is None:
+        panicked = any(splat.kind == "panic" for splat in splats)
+        return EXIT_CANNOT_TEST if panicked else EXIT_EXPECTED
     ending.write(sys.stdout, done.stdout)
     ending.write(sys.stderr, done.stderr)
     # A status outside 0..255 means that a signal ended the remote shell.
@@ -216,7 +220,7 @@ def _parser() -> argparse.ArgumentParser:
     _config_option(parser, None)
     verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
     _run_parser(_verb(verbs, "run", run, "run a plan and say what it found",
-                      "harness run quick -k control -f ext4 --trials 20"))
+                      "harness run quick -k control -f ext4 --trials 40"))
     _build_parser(_verb(verbs, "build", build, "build kernels", "harness build stock"))
     _boot_parser(_verb(verbs, "boot", boot, "boot a kernel to a shell, or run a command in it",
                        "harness boot control --exec 'cat /proc/version'"))

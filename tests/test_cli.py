@@ -36,6 +36,7 @@ class Calls:
     directory: Path = Path()
     commands: list[tuple[str, float]] = field(default_factory=list)
     interacted: bool = False
+    splat: str = "warning"  # its kind
     code: int = 0
     action: Callable[[], None] = lambda: None
     on_boot: Callable[[], None] = lambda: None
@@ -81,7 +82,7 @@ def fake_machine(calls: Calls) -> type:
             return types.SimpleNamespace(status=status, stdout=out, stderr=err)
 
         def splats(self) -> list[Any]:
-            return [types.SimpleNamespace(title="WARNING: mm/filemap.c:1")]
+            return [types.SimpleNamespace(kind=calls.splat, title="WARNING: mm/filemap.c:1")]
 
         def interact(self) -> None:
             calls.interacted = True
@@ -309,6 +310,14 @@ def test_boot_gives_a_shell(calls: Calls, monkeypatch: pytest.MonkeyPatch) -> No
     assert cli.main(["boot", "stock"]) == 0
     assert calls.interacted
     assert "harness.shell=1" in calls.spec.cmdline
+
+
+def test_a_shell_that_ends_in_a_panic_is_no_success(
+    calls: Calls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True)
+    calls.splat = "panic"
+    assert cli.main(["boot", "stock"]) == 125
 
 
 def test_boot_without_a_terminal_builds_nothing(
