@@ -17,6 +17,8 @@ from harness.events import Event, Listener, silent
 from harness.guest.initramfs import interpreter
 from harness.guest.process import Process
 
+GRACE_S = 0.7  # between SIGTERM and SIGKILL
+
 
 def compile_workloads(root: Path, cache: Path, listen: Listener = silent) -> dict[str, Path]:
     """Compile <root>/workloads; key ("races/punch-read-fault") -> static binary.
@@ -36,7 +38,13 @@ def compile_workloads(root: Path, cache: Path, listen: Listener = silent) -> dic
     hint = shlex.join(["make", *argv[1:]])
     log = out / "make.log"
     with FileLock(out / ".lock"), Process(argv, (), log) as make:
-        status = make.wait(None)
+        try:
+            status = make.wait(None)
+        except BaseException:
+            # Told, not killed, make removes what its compilers left half-written:
+            # the next one would take that for finished.
+            make.stop(GRACE_S)
+            raise
     said = log.read_text(errors="replace")
     if status != 0:
         if "No space left on device" in said:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import BuildError, InfraError
+from harness.guest.process import Process
 from harness.guest.programs import compile_workloads
 from tests.guest.conftest import ROOT
 
@@ -51,6 +52,25 @@ def test_a_full_disk_is_not_the_compilers_fault(checkout: Path, tmp_path: Path) 
     with pytest.raises(InfraError, match="no space left on the disk") as caught:
         compile_workloads(checkout, tmp_path / "cache")
     assert "HARNESS_CACHE" in caught.value.hint
+
+
+def test_an_interrupted_compiler_leaves_nothing_half_written(
+    checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (checkout / "workloads/Makefile").write_text(
+        "all: $(OUT)/half\n$(OUT)/half:\n\techo half > $@; touch $(OUT)/begun; sleep 600\n"
+    )
+
+    def interrupted(_self: Process, _timeout_s: float | None) -> int:
+        while not list((tmp_path / "cache").rglob("begun")):
+            assert _self.poll() is None
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Process, "wait", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            compile_workloads(checkout, tmp_path / "cache")
+    assert not list((tmp_path / "cache").rglob("half"))
 
 
 def test_a_dynamic_program_is_refused(checkout: Path, tmp_path: Path) -> None:
