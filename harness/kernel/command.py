@@ -159,6 +159,13 @@ def check_space(said: str) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
+def check_room(directory: Path) -> None:
+    """OSError(ENOSPC) when the disk has no room: not every program says why it failed."""
+    with contextlib.suppress(FileNotFoundError):
+        if shutil.disk_usage(directory).free < 4096:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
 @contextlib.contextmanager
 def room_on(directory: Path) -> Iterator[None]:
     """Turn "the disk is full" from anywhere below into one InfraError."""

@@ -66,6 +66,7 @@ def out(
     """Output of one git call, stripped; InfraError when it fails."""
     finished = attempt(where, *words, stdin=stdin, env=env)
     if finished.status != 0:
+        command.check_room(where)
         raise InfraError(
             f"git {words[0]} failed in {where}: {finished.complaint}",
             hint=command.quoted(["git", "-C", where, *words]),

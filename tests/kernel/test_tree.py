@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import threading
+import types
 from pathlib import Path
 
 import filelock
@@ -14,7 +15,7 @@ import pytest
 from harness import config
 from harness.errors import InfraError, UsageError
 from harness.events import Event
-from harness.kernel import archive, git, tree
+from harness.kernel import archive, command, git, tree
 from tests.fakes import kernel as fake
 
 
@@ -428,3 +429,18 @@ def test_what_is_no_kernel_is_refused(root: Path, cache: Path) -> None:
     with pytest.raises(UsageError, match="this is no kernel source"):
         tree.materialise("t", _dir("other"), root, cache)
     assert not (cache / "trees" / "t.git").exists()
+
+
+def test_a_git_that_does_not_say_that_the_disk_is_full(
+    root: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(_where: Path, *words: str | Path, **_options: object) -> command.Finished:
+        return command.Finished(128, "", "fatal: could not set 'core.filemode' to 'true'\n")
+
+    monkeypatch.setattr(git, "attempt", failing)
+    monkeypatch.setattr(
+        shutil, "disk_usage", lambda _where: types.SimpleNamespace(total=1, used=1, free=0)
+    )
+    cfg = fake.experiment(root)
+    with pytest.raises(InfraError, match="no space left on the disk"):
+        tree.materialise("fake", cfg.tree["fake"], root, cache)
