@@ -9,6 +9,7 @@ import shlex
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -87,17 +88,21 @@ class Process:
         return "it said nothing"
 
     def stop(self, grace_s: float) -> None:
-        """Terminate, after grace_s seconds kill; the child is reaped on return.
+        """Terminate, after grace_s seconds kill, with all it started; reaped on return.
 
         A second Ctrl-C shortens the grace, it does not leave the child behind.
         """
+        if self._child.poll() is not None:
+            return
         try:
-            if self._child.poll() is None and grace_s > 0:
+            if grace_s > 0:
                 self._child.terminate()
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    self._child.wait(grace_s)
+                deadline = time.monotonic() + grace_s
+                # WNOWAIT: not reaped yet, so that its group's number is still its own.
+                flags = os.WEXITED | os.WNOWAIT | os.WNOHANG
+                while not os.waitid(os.P_PID, self.pid, flags) and time.monotonic() < deadline:
+                    time.sleep(0.01)
         finally:
-            if self._child.poll() is None:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(self._child.pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
             self._child.wait()

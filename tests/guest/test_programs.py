@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import select
 from pathlib import Path
 
 import pytest
@@ -58,7 +61,8 @@ def test_an_interrupted_compiler_leaves_nothing_half_written(
     checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (checkout / "workloads/Makefile").write_text(
-        "all: $(OUT)/half\n$(OUT)/half:\n\techo half > $@; touch $(OUT)/begun; sleep 600\n"
+        "all: $(OUT)/half\n$(OUT)/half:\n"
+        "\techo half > $@; sleep 600 & echo $$! > $(OUT)/pid; mv $(OUT)/pid $(OUT)/begun; wait\n"
     )
 
     def interrupted(_self: Process, _timeout_s: float | None) -> int:
@@ -71,6 +75,12 @@ def test_an_interrupted_compiler_leaves_nothing_half_written(
         with pytest.raises(KeyboardInterrupt):
             compile_workloads(checkout, tmp_path / "cache")
     assert not list((tmp_path / "cache").rglob("half"))
+    (begun,) = (tmp_path / "cache").rglob("begun")
+    with contextlib.suppress(ProcessLookupError):
+        grandchild = os.pidfd_open(int(begun.read_text()))
+        # Readable at its end: SIGKILL was sent, and takes its moment.
+        assert select.select([grandchild], [], [], 10)[0], "the compiler outlived make"
+        os.close(grandchild)
 
 
 def test_a_dynamic_program_is_refused(checkout: Path, tmp_path: Path) -> None:
