@@ -98,7 +98,10 @@ def build(args: argparse.Namespace) -> int:
     from harness.report.terminal import terminal
 
     config = _config(args)
-    names = [_known("kernel", name, config.kernel) for name in args.kernels or config.kernel]
+    # A kernel that no plan runs (one for a benchmark) is built when it is named.
+    planned = {name for plan in config.plan.values() for name in plan.kernels}
+    wanted = args.kernels or [name for name in config.kernel if name in planned]
+    names = [_known("kernel", name, config.kernel) for name in wanted]
     cache = cache_dir()
     args.kept = f"what is compiled is kept; go on with: harness build {shlex.join(names)}"
     with terminal() as listen:
@@ -274,7 +277,7 @@ def _run_parser(parser: argparse.ArgumentParser) -> None:
 
 def _build_parser(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "kernels", nargs="*", metavar="KERNEL", help="default: every kernel of harness.toml"
+        "kernels", nargs="*", metavar="KERNEL", help="default: all that a plan names"
     )
 
 

@@ -276,14 +276,19 @@ def test_run_ends_with_the_verdicts_code(code: int, calls: Calls) -> None:
     assert calls.run["trials"] is None
 
 
-def test_build_builds_what_is_named_or_everything(
+def test_build_builds_what_is_named_or_what_a_plan_names(
     calls: Calls, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    config = Path("harness.toml")
+    extra = 'role = "stock"\ntree = "six"\nfragments = ["base"]\n'
+    config.write_text(f"{config.read_text()}\n[kernel.extra]\n{extra}")
     assert cli.main(["build", "control"]) == 0
     assert calls.built == ["control"]
     assert "control: 6.12-control (up to date)" in capsys.readouterr().out
     assert cli.main(["build"]) == 0
     assert calls.built == ["control", "stock", "control"]
+    assert cli.main(["build", "extra"]) == 0
+    assert calls.built[-1] == "extra"
 
 
 def test_boot_exec_is_transparent(calls: Calls, capsysbinary: pytest.CaptureFixture[bytes]) -> None:

@@ -110,7 +110,7 @@ def test_two_runs_in_one_checkout_never_meet(lab: Lab, tmp_path: Path) -> None:
     ends = [(process.communicate()[0], process.returncode) for process in both]
     # With twice the CPUs that the host has, a racer may come too late for its window;
     # whether each found its race is not the question here.
-    assert all(code in (0, 1) for _, code in ends), ends
+    assert all(code in (0, 1, 125) for _, code in ends), ends
     runs = sorted(path for path in (tmp_path / "results").iterdir() if not path.is_symlink())
     assert len(runs) == 2
     for path in runs:
