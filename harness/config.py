@@ -279,6 +279,19 @@ class _Reader:
         for i, switch in enumerate(self.distinct((*key, "switches"), workload.switches)):
             if not _SWITCHES.fullmatch(switch):
                 self.fail((*key, "switches", i), "must be switch names joined by '+'")
+        if workload.kind == "gate" and workload.switches:
+            self.fail((*key, "switches"), "a gate does not run on control kernels: no switches")
+        for i, role in enumerate(self.distinct((*key, "fires_on"), workload.fires_on)):
+            if role == "control":
+                self.fail(
+                    (*key, "fires_on", i), "what fires on a control kernel is named in 'switches'"
+                )
+        for kind in ("filesystem", "kernel"):
+            at = (*key, f"{kind}s")
+            for i, name in enumerate(self.distinct(at, getattr(workload, f"{kind}s"))):
+                self.refers((*at, i), name, kind, getattr(config, kind))
+        for role, trials in workload.trials.items():
+            self.within((*key, "trials", role), trials, *_TRIALS)
         types = {f.type for f in config.filesystem.values()}
         for kind, windows in workload.windows.items():
             at = (*key, "windows", kind)
@@ -303,11 +316,20 @@ class _Reader:
             role = config.kernel[name].role
             if role not in plan.trials:
                 self.fail((*key, "trials"), f"missing key '{role}': kernel '{name}' has that role")
-        races = [name for name in plan.workloads if config.workload[name].kind == "race"]
-        if races and config.guest[plan.guest].cpus < 2:
-            self.fail(
-                (*key, "guest"), f"'{plan.guest}' has 1 CPU, and the race '{races[0]}' needs 2"
-            )
+        for i, name in enumerate(plan.workloads):
+            workload = config.workload[name]
+            for kind in ("kernel", "filesystem"):
+                only = getattr(workload, f"{kind}s")
+                if only and not set(only) & set(getattr(plan, f"{kind}s")):
+                    self.fail(
+                        (*key, "workloads", i),
+                        f"'{name}' has no cell here: of {kind}s it takes only {', '.join(only)}",
+                    )
+            if workload.kind != "bench" and config.guest[plan.guest].cpus < 2:
+                self.fail(
+                    (*key, "guest"),
+                    f"'{plan.guest}' has 1 CPU, and the {workload.kind} '{name}' needs 2",
+                )
 
     # --- values -----------------------------------------------------------
 
@@ -325,7 +347,7 @@ class _Reader:
         if not values:
             self.fail(key, "must not be empty")
 
-    def distinct(self, key: KeyPath, values: list[str]) -> list[str]:
+    def distinct(self, key: KeyPath, values: Sequence[str]) -> Sequence[str]:
         for i, value in enumerate(values):
             if value in values[:i]:
                 self.fail((*key, i), f"'{value}' is named twice")

@@ -61,6 +61,13 @@ def _workload(workload: Workload) -> str:
     parts = [f"{workload.kind}: {' '.join([workload.source, *workload.args])}"]
     if workload.switches:
         parts.append(f"switches {', '.join(workload.switches)}")
+    if workload.fires_on:
+        parts.append(f"fires on {', '.join(workload.fires_on)}")
+    for what in ("filesystems", "kernels"):
+        if only := getattr(workload, what):
+            parts.append(f"only on {what} {', '.join(only)}")
+    if workload.trials:
+        parts.append(", ".join(f"{n} trials on {role}" for role, n in workload.trials.items()))
     parts += [f"{kind}: {_windows(armed)}" for kind, armed in workload.windows.items() if armed]
     return "; ".join(parts)
 

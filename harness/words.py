@@ -59,6 +59,7 @@ class Filesystem(Table, frozen=True, kw_only=True):
     mkfs: list[str]  # argv; the device is appended
     mount: list[str] = []  # -o options; each must show up in /proc/self/mounts
     block_size: int = 4096  # what statfs must report
+    reflink: bool = False  # whether FICLONE must work
 
 
 class Window(Table, frozen=True, kw_only=True):
@@ -78,11 +79,17 @@ class Workload(Table, frozen=True, kw_only=True):
     # On a control kernel: each entry is one way in, "+" joins switches that are
     # needed together ("fault+mkwrite").  One cell per entry.
     switches: list[str] = []
+    # Roles, control aside, on which it must be exposed, since what it looks for is
+    # open there.  What fires there counts as if a control kernel had fired.
+    fires_on: list[Role] = []
+    filesystems: list[str] = []  # cells on these only; none = on all of the plan
+    kernels: list[str] = []  # as above
+    trials: dict[Role, int] = {}  # per cell, instead of the plan's
     windows: dict[str, list[Window]] = {}  # by Filesystem.type
-    # Lower bound of the 95 % interval of the exposure rate that a control kernel
-    # must reach, armed: a reproducer that fires less often is broken.
+    # Lower bound of the 95 % interval of the exposure rate that must be reached where
+    # it must fire: a reproducer that fires less often is broken.
     min_rate: float = 0.9
-    timeout_s: float = 60.0  # whole program, on KVM; multiplied by the slowdown
+    timeout_s: float = 60.0  # up to 400 trials, on KVM; multiplied by the slowdown
 
 
 class Plan(Table, frozen=True, kw_only=True):

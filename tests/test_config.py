@@ -54,6 +54,8 @@ def test_the_shipped_file_names_only_what_is_there() -> None:
     assert {"stock", "control"} <= set(cfg.kernel)
 
 
+SOURCE = 'source = "races/punch.c"'
+
 # old text, new text, text on the line that must be named, key, what must be said
 WRONG = [
     # unknown keys
@@ -132,6 +134,23 @@ WRONG = [
      "workload.punch.switches[1]", "named twice"),
     ('kernels = ["control", "stock"]', 'kernels = ["stock", "stock"]', '"stock", "stock"',
      "plan.quick.kernels[1]", "named twice"),
+    # which cells a workload has
+    (SOURCE, SOURCE + '\nfires_on = ["control"]', "fires_on", "workload.punch.fires_on[0]",
+     "is named in 'switches'"),
+    (SOURCE, SOURCE + '\nfires_on = ["stok"]', "fires_on", "workload.punch.fires_on[0]",
+     "(did you mean 'stock'?)"),
+    (SOURCE, SOURCE + '\nfilesystems = ["ext4-1k"]', "ext4-1k", "workload.punch.filesystems[0]",
+     "no [filesystem.ext4-1k] (did you mean 'ext4'?)"),
+    (SOURCE, SOURCE + '\nkernels = ["stock", "stock"]', '"stock", "stock"',
+     "workload.punch.kernels[1]", "named twice"),
+    (SOURCE, SOURCE + "\ntrials = { stock = 0 }", "stock = 0", "workload.punch.trials.stock",
+     "must be from 1 to"),
+    ('kind = "race"', 'kind = "gate"', "switches =", "workload.punch.switches",
+     "a gate does not run on control kernels"),
+    (SOURCE, SOURCE + '\nkernels = ["elsewhere"]\n[kernel.elsewhere]\nrole = "stock"\n'
+     'tree = "six"\nfragments = ["base"]\n[workload.other]\nkind = "race"\n' + SOURCE,
+     'workloads = ["punch"]', "plan.quick.workloads[0]",
+     "'punch' has no cell here: of kernels it takes only elsewhere"),
     # missing and empty
     ('tree = "six"\nseries = ["r', 'series = ["r', "[kernel.stock]", "kernel.stock",
      "missing key 'tree'"),

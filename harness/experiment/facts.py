@@ -15,6 +15,7 @@ from typing import Any
 from harness.config import Config, Guest
 from harness.experiment.cell import Attempt
 from harness.experiment.plan import Cell
+from harness.experiment.statistics import trials_needed
 from harness.experiment.verdict import Verdict
 from harness.kernel.build import Image
 
@@ -27,6 +28,7 @@ def entry(cell: Cell, verdict: Verdict, attempt: Attempt, min_rate: float) -> di
         "role": cell.role,
         "filesystem": cell.filesystem,
         "workload": cell.workload,
+        "kind": cell.kind,
         "switch": cell.variant or None,
         "window": cell.window,
         "windows": [
@@ -35,7 +37,8 @@ def entry(cell: Cell, verdict: Verdict, attempt: Attempt, min_rate: float) -> di
         ],
         "planned": cell.trials,
         "seed": cell.seed,
-        "min_rate": min_rate if cell.switch else None,
+        "must_fire": cell.must_fire,
+        "min_rate": min_rate if cell.must_fire else None,
         "verdict": verdict.to_json(),
         "splats": [{"kind": splat.kind, "title": splat.title} for splat in attempt.splats],
         "problems": attempt.problems,
@@ -45,17 +48,21 @@ def entry(cell: Cell, verdict: Verdict, attempt: Attempt, min_rate: float) -> di
 def rerun(cfg: Config, document: Mapping[str, Any], cell: Cell) -> str:
     """The command that runs this cell again, with what its verdict depends on.
 
-    A verdict on a stock kernel needs the control cells of the same file system
-    and workload; the seed is the plan's, from which the cell's follows.
+    A verdict on a kernel that must hold needs the cells of the same file system and
+    workload that must fire; the seed is the plan's, from which the cell's follows.
     """
+    firing = {*cell.fires_on, "control"} if cell.needs_fire else set()
     argv = ["run", document["plan"]]
     if cfg.path.name not in ("", "harness.toml"):
         argv = ["--config", cfg.path.name, *argv]
     for kernel in dict.fromkeys(cfg.plan[document["plan"]].kernels):
-        if kernel == cell.kernel or cfg.kernel[kernel].role == "control":
+        if kernel == cell.kernel or cfg.kernel[kernel].role in firing:
             argv += ["-k", kernel]
     argv += ["-f", cell.filesystem, "-w", cell.workload]
-    argv += ["--trials", str(cell.trials), "--seed", str(document["seed"])]
+    trials, rate = cell.trials, cfg.workload[cell.workload].min_rate
+    if cell.needs_fire and rate < 1:  # --trials is for all cells, and fewer cannot show the rate
+        trials = max(trials, trials_needed(rate))
+    argv += ["--trials", str(trials), "--seed", str(document["seed"])]
     return f"exec .venv/bin/harness {shlex.join(argv)}"
 
 

@@ -8,10 +8,12 @@ from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from harness.config import Config, Role, Window, nearest
+from harness.config import Config, Plan, Role, Window, Workload, WorkloadKind, nearest
 from harness.errors import UsageError
 
 OFF = "off"  # the variant of a control cell in which every switch is off
+# What must fire runs before what must hold.
+ORDER: tuple[Role, ...] = ("control", "stock", "candidate")
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,24 @@ class Cell:
     windows: tuple[Window, ...]  # armed for every trial; empty = unarmed
     trials: int
     seed: int  # of this cell: derived from the plan's seed and the cell's name
+    kind: WorkloadKind = "race"
+    fires_on: tuple[Role, ...] = ()  # the workload's: roles on which it is open
+
+    @property
+    def must_fire(self) -> bool:
+        """Whether exposed is what is expected: a switch is on, or it is open on this role."""
+        return bool(self.switch) or self.role in self.fires_on
+
+    @property
+    def needs_fire(self) -> bool:
+        """Whether "held" counts only if the workload fired elsewhere in the same run.
+
+        A gate that fires nowhere asks for its bound and for right contents: it is its
+        own proof.
+        """
+        if self.must_fire or self.role == "control":
+            return False
+        return self.kind == "race" or bool(self.fires_on)
 
     @property
     def variant(self) -> str:
@@ -61,13 +81,14 @@ def cells(
     trials: int | None = None,
     seed: int | None = None,
 ) -> list[Cell]:
-    """The cells of plan `plan_name`, control kernels first.
+    """The cells of plan `plan_name`: control kernels first, then stock, then candidates.
 
-    Control first, because a verdict elsewhere counts only when the reproducer
-    has fired on a control kernel in the same run.  Within a role the order is
-    the plan's, whatever the order of the filters.  `kernels`, `filesystems` and
-    `workloads` keep only those names (none = all); `trials` and `seed` replace
-    the plan's.  Raises UsageError for a name that is not in the plan.
+    In this order, because a verdict counts only when the reproducer has fired in
+    the same run where it must.  Within a role the order is the plan's, whatever
+    the order of the filters.  `kernels`, `filesystems` and `workloads` keep only
+    those names (none = all); `trials` and `seed` replace the plan's (and `trials`
+    the workloads').  Raises UsageError for a name that is not in the plan, and
+    when no cell is left.
     """
     plan = cfg.plan.get(plan_name)
     if plan is None:
@@ -82,11 +103,10 @@ def cells(
     plan_seed = plan.seed if seed is None else seed
 
     result = []
-    # sorted() is stable: the plan's own order survives within the two groups.
-    for kernel in sorted(chosen_kernels, key=lambda k: cfg.kernel[k].role != "control"):
+    # sorted() is stable: the plan's own order survives within a role.
+    for kernel in sorted(chosen_kernels, key=lambda k: ORDER.index(cfg.kernel[k].role)):
         role = cfg.kernel[kernel].role
-        number = plan.trials.get(role, 0) if trials is None else trials
-        if number < 1:
+        if trials is None and role not in plan.trials:
             raise UsageError(
                 f"plan {plan_name!r} says no number of trials for role {role!r}"
                 f" (kernel {kernel!r})",
@@ -96,7 +116,11 @@ def cells(
             kind = cfg.filesystem[filesystem].type
             for workload in chosen_workloads:
                 entry = cfg.workload[workload]
-                for switch in [*entry.switches, ""] if role == "control" else [""]:
+                if kernel not in (entry.kernels or [kernel]):
+                    continue
+                if filesystem not in (entry.filesystems or [filesystem]):
+                    continue
+                for switch in _switches(entry, role):
                     variant = (switch or OFF) if role == "control" else ""
                     result.append(
                         Cell(
@@ -106,13 +130,39 @@ def cells(
                             workload=workload,
                             switch=switch,
                             windows=tuple(entry.windows.get(kind, ())),
-                            trials=number,
+                            trials=planned_trials(plan, entry, role) if trials is None else trials,
                             seed=cell_seed(
                                 plan_seed, _name(kernel, filesystem, workload, variant)
                             ),
+                            kind=entry.kind,
+                            fires_on=tuple(entry.fires_on),
                         )
                     )
+    if not result:
+        raise UsageError(
+            f"plan {plan_name!r}: no cell is left: {', '.join(chosen_workloads)} on"
+            f" {', '.join(chosen_filesystems)} has none on {', '.join(chosen_kernels)}",
+            hint="harness list",
+        )
     return result
+
+
+def planned_trials(plan: Plan, workload: Workload, role: Role) -> int:
+    """Trials of a cell when the command line does not say; 0 = nobody says."""
+    return workload.trials.get(role, plan.trials.get(role, 0))
+
+
+def _switches(workload: Workload, role: Role) -> list[str]:
+    """The variants of a workload on a role, "" = no switch on; none = no cell there.
+
+    A control kernel with all switches off is a stock kernel as far as locks go:
+    what is open on stock is open there, and has no "off" cell that must hold.
+    """
+    if role != "control":
+        return [""]
+    if workload.kind == "gate":
+        return []
+    return [*workload.switches, *([] if workload.fires_on else [""])]
 
 
 def cell_seed(plan_seed: int, cell_name: str) -> int:

@@ -30,6 +30,8 @@ from harness.kernel.build import Image
 # A kernel that failed to boot this often, and never did, is not tried again:
 # each further try costs a whole boot timeout and says nothing new.
 BOOT_FAILURES = 2
+# Workload.timeout_s is for up to so many trials; more of them have more time.
+TIMEOUT_TRIALS = 400
 
 
 def _machine(
@@ -236,7 +238,7 @@ class _Runner:
         min_rate = self.cfg.workload[cell.workload].min_rate
         fired = (cell.filesystem, cell.workload) in self.fired
         judged = verdict.judge(cell, min_rate, attempt.trials, attempt.evidence(fired))
-        if cell.switch and judged.as_expected:
+        if cell.must_fire and judged.as_expected:
             self.fired.add((cell.filesystem, cell.workload))
         entry = {
             **facts.entry(cell, judged, attempt, min_rate),
@@ -288,7 +290,7 @@ class _Runner:
             cmdline=tuple(self.guest.cmdline),
             boot_timeout_s=self.guest.boot_timeout_s,
         )
-        planned = self.plan.trials.get(cell.role, cell.trials)
+        planned = plans.planned_trials(self.plan, workload, cell.role) or cell.trials
         job = Job(
             cell=cell,
             filesystem=self.cfg.filesystem[cell.filesystem],
@@ -296,7 +298,8 @@ class _Runner:
             cpus=self.guest.cpus,
             release=image.release,
             # --trials may ask for many times what the time was meant for.
-            timeout_s=workload.timeout_s * max(1.0, cell.trials / planned),
+            timeout_s=workload.timeout_s
+            * max(1.0, cell.trials / min(planned, TIMEOUT_TRIALS)),
             emulated=self.accelerator.name == "tcg",
         )
         machine = self.rooms.machine(
@@ -322,7 +325,7 @@ class _Runner:
     def _warn_of_few_trials(self) -> None:
         for cell in self.cells:
             rate = self.cfg.workload[cell.workload].min_rate
-            if cell.switch and rate < 1 and cell.trials < trials_needed(rate):
+            if cell.must_fire and rate < 1 and cell.trials < trials_needed(rate):
                 text = f"{cell.trials} trials cannot show a rate of {rate}: at least"
                 self.listen(Event("note", cell.name, f"{text} {trials_needed(rate)} are needed"))
 

@@ -31,7 +31,7 @@ class Evidence:
     death: str = ""  # what was seen of that
     faults: Sequence[str] = ()  # of the harness: each one costs the cell its verdict
     untested: str = ""  # why nothing was tried or nothing counts (preflight, skip, boot)
-    control_fired: bool = True  # the same workload and filesystem, on a control kernel
+    control_fired: bool = True  # the same workload and filesystem, where it must fire
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,8 @@ class Verdict:
 def judge(cell: Cell, min_rate: float, trials: Sequence[Trial], evidence: Evidence) -> Verdict:
     """The verdict of one cell, from all its trials and what else was seen.
 
-    `min_rate` is the lower bound of the interval that a control kernel must
-    reach with a switch on.  Pure: the same input gives the same verdict.
+    `min_rate` is the lower bound of the interval that must be reached where the
+    workload must fire.  Pure: the same input gives the same verdict.
     """
     outcomes = count(trials)
     exposed, valid = outcomes["exposed"], outcomes["exposed"] + outcomes["held"]
@@ -73,18 +73,18 @@ def judge(cell: Cell, min_rate: float, trials: Sequence[Trial], evidence: Eviden
     armed = bool(cell.windows)
 
     state, reason = _state(cell, trials, outcomes, evidence, not armed or window_hits > 0)
-    if cell.switch and state == "exposed" and _too_few(exposed, valid, min_rate):
+    if cell.must_fire and state == "exposed" and _too_few(exposed, valid, min_rate):
         # It fired every time, and no number so small shows the rate that is asked.
         state, reason = "untested", _too_low(exposed, valid, interval[0], min_rate)
     as_expected = state == "held"
-    if cell.switch:
+    if cell.must_fire:
         as_expected = state == "exposed" and interval[0] >= min_rate
         if state == "held":
-            reason = f"the race did not fire with the lock site {cell.switch!r} off"
+            reason = _silent(cell)
         elif state == "exposed" and not as_expected:
             reason = _too_low(exposed, valid, interval[0], min_rate)
     elif state == "exposed":
-        reason = reason or "the race is open"
+        reason = _open(cell, trials, exposed, valid)
     ran = "armed" if armed else "unarmed"
     return Verdict(
         state=state,
@@ -100,6 +100,26 @@ def judge(cell: Cell, min_rate: float, trials: Sequence[Trial], evidence: Eviden
         window_hits=window_hits,
         window_hits_by_name=by_name,
     )
+
+
+def not_fired(cell: Cell) -> str:
+    """Why a cell that held is untested: its workload fired nowhere in this run."""
+    if not cell.fires_on:
+        return NOT_FIRED
+    return f"has not fired in this run, as it must on {' and '.join(cell.fires_on)}"
+
+
+def _silent(cell: Cell) -> str:
+    if cell.switch:
+        return f"the race did not fire with the lock site {cell.switch!r} off"
+    return f"did not fire on {cell.role}, where it must: this is open there"
+
+
+def _open(cell: Cell, trials: Sequence[Trial], exposed: int, valid: int) -> str:
+    if cell.kind != "gate":
+        return "the race is open"
+    why = next((trial.why for trial in trials if trial.outcome == "exposed" and trial.why), "")
+    return f"the gate failed in {exposed} of {valid} trials" + (f": {why}" if why else "")
 
 
 def exit_code(verdicts: Iterable[Verdict]) -> int:
@@ -136,7 +156,7 @@ def _state(
     # control kernel owes us is not.
     valid = outcomes["exposed"] + outcomes["held"]
     few = valid < MIN_VALID * len(trials)
-    if outcomes["exposed"] and not (cell.switch and (troubles or few or not reached)):
+    if outcomes["exposed"] and not (cell.must_fire and (troubles or few or not reached)):
         return "exposed", ""
     if troubles:
         return "lost", "; ".join(dict.fromkeys(troubles))
@@ -149,8 +169,8 @@ def _state(
         return "untested", f"{why}: {whys['untested']}" if "untested" in whys else why
     if not reached:
         return "untested", f"window {cell.windows[0].name!r} was never hit"
-    if cell.role != "control" and not evidence.control_fired:
-        return "untested", NOT_FIRED
+    if cell.needs_fire and not evidence.control_fired:
+        return "untested", not_fired(cell)
     if len(trials) < cell.trials:
         return "lost", f"only {len(trials)} of {cell.trials} trials were reported"
     return "held", ""

@@ -15,7 +15,7 @@ from harness.experiment.statistics import percent
 COLUMNS = (
     "kernel",
     "filesystem",
-    "race",
+    "workload",
     "switch",
     "trials",
     "exposed",
@@ -55,7 +55,7 @@ def render(run: Mapping[str, Any]) -> Table:
 def render_narrow(run: Mapping[str, Any]) -> Table:
     """The same for a screen of 80 columns: kernel and file system are said once, hits not."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in ("race", "exposed", "95 % interval", "verdict", "exp."):
+    for column in ("workload", "exposed", "95 % interval", "verdict", "exp."):
         table.add_column(column, justify="right" if column == "exposed" else "left", no_wrap=True)
     previous = None
     for cell in run["cells"]:
@@ -138,23 +138,43 @@ def duration(seconds: float) -> str:
 
 
 def _role(role: str, cells: Sequence[Mapping[str, Any]]) -> list[str]:
+    fires = [cell["verdict"] for cell in cells if cell["must_fire"]]
+    holds = [cell["verdict"] for cell in cells if _is_race(cell)]
+    gates = [cell["verdict"] for cell in cells if not (cell["must_fire"] or _is_race(cell))]
     lines = []
-    on = [cell["verdict"] for cell in cells if role == "control" and cell["switch"] != "off"]
-    off = [cell["verdict"] for cell in cells if role != "control" or cell["switch"] == "off"]
-    if on:
-        fired = [verdict for verdict in on if verdict["as_expected"]]
-        text = f"{role}: the race fired in {len(fired)} of {len(on)} cells with a lock site off"
+    if fires:
+        fired = _expected(fires)
+        if role == "control":
+            text = f"the race fired in {len(fired)} of {len(fires)} cells with a lock site off"
+        else:
+            text = f"fired in {len(fired)} of {len(fires)} cells, as it must: open there"
         if fired:
             low = min(verdict["interval"][0] for verdict in fired)
             text += f", in at least {percent(low, 'down')} of the trials"
-        lines.append(text)
-    if off:
-        held = [verdict for verdict in off if verdict["as_expected"]]
-        text = f"{role}: held in {len(held)} of {len(off)} cells"
+        lines.append(f"{role}: {text}")
+    if holds:
+        held = _expected(holds)
+        text = f"{role}: held in {len(held)} of {len(holds)} cells"
         text += " with every lock site on" if role == "control" else ""
         if held:
-            number = sum(verdict["outcomes"]["held"] for verdict in held)
             high = max(verdict["interval"][1] for verdict in held)
-            text += f", {number} trials, each rate below {percent(high, 'up')}"
+            text += f", {_held(held)} trials, each rate below {percent(high, 'up')}"
         lines.append(text)
+    if gates:
+        passed = _expected(gates)
+        text = f"{role}: finished in time with right contents in {len(passed)} of"
+        text += f" {len(gates)} gate cells"
+        lines.append(text + (f", {_held(passed)} trials" if passed else ""))
     return lines
+
+
+def _is_race(cell: Mapping[str, Any]) -> bool:
+    return not cell["must_fire"] and cell["kind"] != "gate"
+
+
+def _expected(verdicts: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    return [verdict for verdict in verdicts if verdict["as_expected"]]
+
+
+def _held(verdicts: Sequence[Mapping[str, Any]]) -> int:
+    return sum(verdict["outcomes"]["held"] for verdict in verdicts)

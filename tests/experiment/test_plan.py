@@ -14,9 +14,10 @@ from harness.experiment.plan import cell_seed, cells, program_key
 from tests.fakes.experiment import config
 
 
-def test_control_first_then_the_plans_order() -> None:
-    order = [kernel for kernel, _ in groupby(cells(config(), "quick"), lambda c: c.kernel)]
-    assert order == ["control", "stock", "candidate"]
+def test_what_must_fire_runs_before_what_must_hold() -> None:
+    cfg = config(kernels=["candidate", "stock", "elsewhere", "control"])
+    order = [kernel for kernel, _ in groupby(cells(cfg, "quick"), lambda c: c.kernel)]
+    assert order == ["control", "stock", "elsewhere", "candidate"]
 
 
 def test_names_of_all_cells_of_two_kernels() -> None:
@@ -36,6 +37,37 @@ def test_names_are_unique() -> None:
     assert len(set(names)) == len(names) == 2 * (4 + 2 + 2)
 
 
+def test_a_gate_has_no_cell_on_a_control_kernel() -> None:
+    found = cells(config(workloads=["splice"]), "quick")
+    assert [cell.name for cell in found] == [
+        "stock/ext4/splice", "stock/xfs/splice", "candidate/ext4/splice", "candidate/xfs/splice"
+    ]  # fmt: skip
+    assert {cell.kind for cell in found} == {"gate"}
+    assert not any(cell.must_fire or cell.needs_fire for cell in found)
+
+
+def test_what_is_open_on_stock_must_fire_there_and_has_no_off_cell() -> None:
+    cfg = config(workloads=["dio"])
+    found = {cell.name: cell for cell in cells(cfg, "quick")}
+    assert list(found) == ["stock/ext4/dio", "candidate/ext4/dio"]  # and no cell on xfs
+    assert [c.must_fire for c in found.values()] == [True, False]
+    assert [c.needs_fire for c in found.values()] == [False, True]
+    cfg.workload["dio"].switches.append("fault")  # the struct is frozen, its list is not
+    assert cells(cfg, "quick", ["control"])[0].name == "control/ext4/dio@fault"
+    assert len(cells(cfg, "quick", ["control"])) == 1
+
+
+def test_a_workload_of_some_kernels_only() -> None:
+    cfg = config(workloads=["plain"])
+    cfg.workload["plain"].kernels.append("candidate")
+    assert {cell.kernel for cell in cells(cfg, "quick")} == {"candidate"}
+
+
+def test_no_cell_left() -> None:
+    with pytest.raises(UsageError, match="no cell is left: splice on ext4 has none on control"):
+        cells(config(workloads=["splice"]), "quick", ["control"], ["ext4"])
+
+
 def test_windows_go_by_filesystem_type() -> None:
     found = {cell.name: cell for cell in cells(config(), "quick")}
     assert found["stock/ext4/punch"].window == "ext4_punch:2000+filemap_fault:500"
@@ -48,6 +80,14 @@ def test_trials_by_role_and_overridden() -> None:
     asked = {cell.role: cell.trials for cell in cells(config(), "quick")}
     assert asked == {"control": 40, "stock": 50, "candidate": 60}
     assert {cell.trials for cell in cells(config(), "quick", trials=3)} == {3}
+
+
+def test_a_workloads_own_trials_go_before_the_plans() -> None:
+    cfg = config(workloads=["plain", "splice"])
+    asked = {cell.name: cell.trials for cell in cells(cfg, "quick", filesystems=["xfs"])}
+    assert asked["stock/xfs/splice"] == 3 and asked["candidate/xfs/splice"] == 4
+    assert asked["stock/xfs/plain"] == 50
+    assert {cell.trials for cell in cells(cfg, "quick", trials=7)} == {7}
 
 
 def test_a_cell_alone_has_the_seed_it_has_in_the_plan() -> None:

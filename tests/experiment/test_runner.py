@@ -246,6 +246,47 @@ def test_control_on_another_filesystem_does_not_count(tmp_path: Path) -> None:
     assert states(document)["stock/ext4/punch"] == "untested"
 
 
+OPEN = {"kernels": ["candidate", "stock"], "filesystems": ["ext4"], "workloads": ["dio"]}
+
+
+def test_firing_on_stock_is_the_candidates_control(tmp_path: Path) -> None:
+    fires = Script(outcomes=lambda _n, _on: "exposed")
+    lab = Lab(**{"stock/ext4/dio": fires})
+    document, code, _directory = run(tmp_path, lab, config(tmp_path, **OPEN), workloads=[])
+    assert code == 0
+    assert states(document) == {"stock/ext4/dio": "exposed", "candidate/ext4/dio": "held"}
+    stock, candidate = document["cells"]
+    assert (stock["must_fire"], stock["min_rate"]) == (True, 0.9)
+    assert (candidate["must_fire"], candidate["min_rate"]) == (False, None)
+    assert "-k candidate -k stock" in candidate["rerun"]
+    assert "-k candidate" not in stock["rerun"]
+
+
+def test_silence_on_stock_spoils_the_candidate(tmp_path: Path) -> None:
+    document, code, _directory = run(tmp_path, Lab(), config(tmp_path, **OPEN), workloads=[])
+    assert code == 1
+    assert states(document) == {"stock/ext4/dio": "held", "candidate/ext4/dio": "untested"}
+
+
+def test_a_gate_stands_alone(tmp_path: Path) -> None:
+    cfg = config(tmp_path, kernels=["control", "stock"], workloads=["splice"])
+    lab = Lab()
+    document, code, _directory = run(tmp_path, lab, cfg, workloads=[], trials=500)
+    assert code == 0
+    assert lab.built == ["stock"]
+    assert states(document) == {"stock/ext4/splice": "held", "stock/xfs/splice": "held"}
+    assert {cell["kind"] for cell in document["cells"]} == {"gate"}
+    assert "-k control" not in document["cells"][0]["rerun"]
+    assert lab.timeouts[0] == pytest.approx(60 * 500 / 3)
+
+
+def test_a_plan_of_many_trials_has_the_time_for_them(tmp_path: Path) -> None:
+    lab = Lab()
+    cfg = config(tmp_path, **SMALL, trials={"control": 40, "stock": 1000})
+    run(tmp_path, lab, cfg, kernels=["stock"])
+    assert lab.timeouts == [150.0]
+
+
 def test_untested_only_is_125(tmp_path: Path) -> None:
     document, code, _directory = run(
         tmp_path, Lab(**{NAMES[3]: Script(preflight={"cpus_online": 1})})

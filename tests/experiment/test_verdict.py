@@ -159,6 +159,53 @@ def test_only_untested_trials() -> None:
     assert (judged.rate, judged.interval) == (None, (0.0, 1.0))
 
 
+# --- gates, and what is open on stock ----------------------------------------
+
+
+def test_a_gate_needs_no_control() -> None:
+    gate = cell("stock", kind="gate", windows=[], trials=5)
+    judged = judge(gate, 0.9, trials(held=5, hits=0), Evidence(control_fired=False))
+    assert (judged.state, judged.as_expected) == ("held", True)
+
+
+def test_a_gate_that_fails_says_how() -> None:
+    gate = cell("candidate", kind="gate", windows=[], trials=2)
+    found = [trial(1, "held", 0), trial(2, "exposed", 0, "truncate took 9 s, its bound is 2 s")]
+    judged = judge(gate, 0.9, found, NOTHING)
+    assert (judged.state, judged.as_expected) == ("exposed", False)
+    assert judged.reason == (
+        "the gate failed in 1 of 2 trials: truncate took 9 s, its bound is 2 s"
+    )
+    assert exit_code([judged]) == 1
+
+
+@pytest.mark.parametrize("kind", ["race", "gate"])
+def test_what_is_open_on_stock_must_fire_there(kind: str) -> None:
+    stock = cell("stock", kind=kind, fires_on=["stock"], trials=60)
+    fired = judge(stock, 0.9, trials(exposed=60), Evidence(control_fired=False))
+    assert (fired.state, fired.as_expected, fired.reason) == ("exposed", True, "")
+    silent = judge(stock, 0.9, trials(held=60), NOTHING)
+    assert (silent.state, silent.as_expected) == ("held", False)
+    assert silent.reason == "did not fire on stock, where it must: this is open there"
+    assert exit_code([silent]) == 1
+    rarely = judge(stock, 0.9, trials(exposed=30, held=30), NOTHING)
+    assert not rarely.as_expected and "90 % is asked" in rarely.reason
+    few = judge(stock, 0.9, trials(exposed=9), NOTHING)
+    assert (few.state, exit_code([few])) == ("untested", 125)
+
+
+@pytest.mark.parametrize("kind", ["race", "gate"])
+def test_what_is_open_on_stock_must_have_fired_there_to_hold_elsewhere(kind: str) -> None:
+    candidate = cell("candidate", kind=kind, fires_on=["stock"], trials=60)
+    assert judge(candidate, 0.9, trials(held=60), NOTHING).as_expected
+    judged = judge(candidate, 0.9, trials(held=60), Evidence(control_fired=False))
+    assert (judged.state, judged.as_expected) == ("untested", False)
+    assert judged.reason == "has not fired in this run, as it must on stock"
+    # An exposure needs no such proof.
+    judged = judge(candidate, 0.9, trials(exposed=1), Evidence(control_fired=False))
+    assert (judged.state, judged.as_expected) == ("exposed", False)
+
+
 # --- what else was seen -------------------------------------------------------
 
 
@@ -237,7 +284,10 @@ def test_exit_code(states: list[tuple[str, bool]], code: int) -> None:
 
 
 @given(
-    st.sampled_from([ON, OFF, STOCK, cell("candidate", windows=[])]),
+    st.sampled_from(
+        [ON, OFF, STOCK, cell("candidate", windows=[]), cell("candidate", kind="gate"),
+         cell("stock", fires_on=["stock"])]
+    ),
     st.dictionaries(st.sampled_from(OUTCOMES), st.integers(0, 50)),
     st.integers(0, 2),
     st.builds(
@@ -261,6 +311,6 @@ def test_nothing_passes_by_silence(
         assert not evidence.splats and not evidence.faults and evidence.fate is None
         assert not any(judged.outcomes[bad] for bad in ("crashed", "hung", "lost"))
         assert judged.outcomes["held"] + judged.outcomes["exposed"] > 0
-        assert asked.switch or judged.exposed == 0  # type: ignore[attr-defined]
+        assert asked.must_fire or judged.exposed == 0  # type: ignore[attr-defined]
         assert hits > 0 or not asked.windows  # type: ignore[attr-defined]
         assert evidence.control_fired or asked.role == "control"  # type: ignore[attr-defined]

@@ -12,7 +12,10 @@ from harness.experiment.trial import Outcome, Trial
 
 
 def config(root: Path = Path(), **plan: object) -> Config:
-    """Kernels stock, control, candidate; ext4 and xfs; "punch" with windows, "plain" without."""
+    """Kernels stock, control, candidate; ext4 and xfs; "punch" with windows, "plain" without.
+
+    Beside the plan: "dio", a race that is open on stock, and the gate "splice".
+    """
     values: dict[str, object] = {
         "kernels": ["stock", "control", "candidate"],
         "filesystems": ["ext4", "xfs"],
@@ -47,6 +50,12 @@ def config(root: Path = Path(), **plan: object) -> Config:
                 },
             ),
             "plain": Workload(kind="race", source="races/plain.c", args=["--size", "a b"]),
+            "dio": Workload(
+                kind="race", source="races/dio.c", fires_on=["stock"], filesystems=["ext4"]
+            ),
+            "splice": Workload(
+                kind="gate", source="gates/splice.c", trials={"stock": 3, "candidate": 4}
+            ),
         },
         plan={"quick": Plan(**values)},  # type: ignore[arg-type]
         root=root,
@@ -59,6 +68,8 @@ def cell(
     switch: str = "",
     trials: int = 100,
     windows: Sequence[Window] | None = None,
+    kind: str = "race",
+    fires_on: Sequence[str] = (),
 ) -> Cell:
     """A cell on ext4 with one armed window, unless `windows` says otherwise."""
     armed = [Window(name="ext4_punch", delay_us=2000)] if windows is None else windows
@@ -71,6 +82,8 @@ def cell(
         windows=tuple(armed),
         trials=trials,
         seed=7,
+        kind=kind,  # type: ignore[arg-type]
+        fires_on=tuple(fires_on),  # type: ignore[arg-type]
     )
 
 

@@ -84,7 +84,7 @@ class FakeMachine:
         argv = shlex.split(command)
         if self.script.dies_in_prepare is not None:
             raise self.script.dies_in_prepare
-        if argv[0].startswith("/workloads/races/"):
+        if argv[0].startswith(("/workloads/races/", "/workloads/gates/")):
             self.lab.timeouts.append(timeout_s)
             return self._reproducer(command, argv, on_stdout_line)
         status = self.script.statuses.get(argv[0], 0)
@@ -116,6 +116,7 @@ class FakeMachine:
             "affinity": [True] * self.spec.cpus,
             "fs_type": filesystem,
             "block_size": 4096,
+            "reflink": False,
             "mount_options": ["rw", "noatime"],
             "free_bytes": 400 << 20,
             "clocksource": "tsc",
@@ -178,7 +179,7 @@ class Lab:
         self.built: list[str] = []
         self.build_error: BaseException | None = None
         self.probe_error: BaseException | None = None
-        self.programs = ["preflight", "races/punch", "races/plain"]
+        self.programs = ["preflight", "races/punch", "races/plain", "races/dio", "gates/splice"]
 
     def script(self, name: str) -> Script:
         """The next boot of cell `name`; "stock/*" serves all cells of a kernel."""

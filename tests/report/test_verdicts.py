@@ -15,15 +15,25 @@ from harness.report.verdicts import duration, render, style, summary
 from tests.fakes.experiment import cell, trials
 
 
-def entry(role: str, switch: str, found: list[Trial], **evidence: Any) -> dict[str, Any]:
+def entry(
+    role: str,
+    switch: str,
+    found: list[Trial],
+    *,
+    kind: str = "race",
+    fires_on: tuple[str, ...] = (),
+    **evidence: Any,
+) -> dict[str, Any]:
     """A cell of run.json, judged as the runner does."""
-    asked = cell(role, switch)
+    asked = cell(role, switch, kind=kind, fires_on=fires_on)
     return {
         "name": asked.name,
         "kernel": asked.kernel,
         "role": role,
         "filesystem": asked.filesystem,
         "workload": asked.workload,
+        "kind": asked.kind,
+        "must_fire": asked.must_fire,
         "switch": asked.variant or None,
         "window": asked.window,
         "verdict": judge(asked, 0.9, found, Evidence(**evidence)).to_json(),
@@ -64,7 +74,7 @@ def test_table() -> None:
     header, _rule, first, off, stock = (
         line for line in text(document(*GOOD)).splitlines() if line.strip()
     )
-    assert header.split()[:4] == ["kernel", "filesystem", "race", "switch"]
+    assert header.split()[:4] == ["kernel", "filesystem", "workload", "switch"]
     assert "control" in first and "fault" in first and "98 % [92.9 %, 99.8 %]" in first
     assert first.split()[-3:] == ["100", "exposed", "yes"]
     assert off.split()[3] == "off"
@@ -101,6 +111,27 @@ def test_summary_of_a_good_run() -> None:
     assert "took 1 min 15 s (build 1 min 0 s, cells 15 s)" in lines
     assert "accelerator: tcg (no vmx)" in lines
     assert lines[-1] == "results: results/r"
+
+
+def test_summary_tells_gates_and_what_is_open_on_stock_from_what_holds() -> None:
+    lines = summary(
+        document(
+            *GOOD,
+            entry("stock", "", trials(exposed=98, held=2), fires_on=("stock",)),
+            entry("stock", "", trials(held=100), kind="gate"),
+            entry("stock", "", trials(held=9, exposed=1), kind="gate"),
+            entry("candidate", "", trials(held=100), fires_on=("stock",)),
+        )
+    )
+    assert lines[1:7] == [
+        lines[1],
+        "control: held in 1 of 1 cells with every lock site on, 100 trials,"
+        " each rate below 3.63 %",
+        "stock: fired in 1 of 1 cells, as it must: open there, in at least 92.9 % of the trials",
+        "stock: held in 1 of 1 cells, 320 trials, each rate below 1.15 %",
+        "stock: finished in time with right contents in 1 of 2 gate cells, 100 trials",
+        "candidate: held in 1 of 1 cells, 100 trials, each rate below 3.63 %",
+    ]
 
 
 def test_summary_of_a_bad_run_says_what_to_type() -> None:
