@@ -103,6 +103,7 @@ def mismatches(job: Job, seen: Mapping[str, Any]) -> list[str]:
         "release": job.release,
         "fs_type": job.filesystem.type,
         "block_size": job.filesystem.block_size,
+        "reflink": job.filesystem.reflink,
     }
     wrong = [
         f"{key} is {seen.get(key)!r}, asked for {value!r}"

@@ -151,7 +151,7 @@ def test_preflight_mismatch_is_untested(tmp_path: Path, seen: dict[str, Any], sa
 
 
 def test_every_mismatch_is_named() -> None:
-    assert len(mismatches(job(), {})) == 7
+    assert len(mismatches(job(), {})) == 8
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "3", "not json\n"])
