@@ -10,14 +10,11 @@ import argparse
 import logging
 import os
 import shlex
-import shutil
 import signal
 import sys
-import tempfile
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -26,12 +23,11 @@ from harness.errors import (
     EXIT_CANNOT_TEST,
     EXIT_EXPECTED,
     EXIT_INTERRUPTED,
-    BootError,
     HarnessError,
-    MachineLostError,
     UsageError,
 )
 from harness.events import Event, Listener
+from harness.options import Parser, Version, whole
 
 if TYPE_CHECKING:
     from harness.config import Config
@@ -39,6 +35,7 @@ if TYPE_CHECKING:
 _SEEDS = (0, 2**64 - 1)
 _TRIALS = (1, 1_000_000)
 _SECONDS = (1, 7 * 86400)
+_PATCHES = (1, 10_000)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -93,6 +90,13 @@ def run(args: argparse.Namespace) -> int:
 
 def build(args: argparse.Namespace) -> int:
     """Build kernels; says for each where its image is."""
+    if args.each_patch:
+        return _each_patch(args)
+    for option, value in (
+        ("--series", args.series), ("--from", args.first), ("--no-boot", not args.boot)
+    ):  # fmt: skip
+        if value:
+            raise UsageError(f"{option} goes with --each-patch", hint="harness build --help")
     from harness.kernel.build import ensure
     from harness.places import cache_dir
     from harness.report.terminal import terminal
@@ -112,6 +116,32 @@ def build(args: argparse.Namespace) -> int:
     return EXIT_EXPECTED
 
 
+def _each_patch(args: argparse.Namespace) -> int:
+    """Build a kernel after each of its patches, and boot it each time."""
+    from harness.each_patch import run as run_each
+    from harness.places import cache_dir
+
+    if len(args.kernels) != 1:
+        raise UsageError(
+            "--each-patch takes one kernel", hint="harness build stock --each-patch"
+        )
+    config = _config(args)
+    name = _known("kernel", args.kernels[0], config.kernel)
+
+    def going_on(how: str) -> None:
+        args.kept = f"what is compiled is kept; go on with: {how}"
+
+    return run_each(
+        name,
+        config,
+        cache_dir(),
+        going_on,
+        after=args.series,
+        first=args.first or 1,
+        boot=args.boot,
+    )
+
+
 def boot(args: argparse.Namespace) -> int:
     """Boot a kernel to a shell on the serial console, or run one command over SSH."""
     if args.command is None and not sys.stdin.isatty():
@@ -123,7 +153,7 @@ def boot(args: argparse.Namespace) -> int:
     from harness.guest.programs import compile_workloads
     from harness.guest.qemu import probe_accelerator
     from harness.kernel.build import ensure
-    from harness.places import cache_dir
+    from harness.places import boot_directory, cache_dir
     from harness.report.terminal import terminal
 
     config, cache = _config(args), cache_dir()
@@ -143,7 +173,7 @@ def boot(args: argparse.Namespace) -> int:
             boot_timeout_s=guest.boot_timeout_s,
         )
     with (
-        _boot_directory(cache, args.kernel) as directory,
+        boot_directory(cache, args.kernel) as directory,
         Machine(spec, directory, config.root, cache, name=args.kernel) as machine,
     ):
         if args.command is None:
@@ -182,44 +212,13 @@ def doctor(args: argparse.Namespace) -> int:
 # --- the command line ---------------------------------------------------------
 
 
-class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
-    """One line per option: help must fit a screen of 24 lines."""
-
-    def __init__(self, prog: str) -> None:
-        super().__init__(prog, max_help_position=36)
-
-
-class _Parser(argparse.ArgumentParser):
-    """argparse, with errors in the house's form."""
-
-    def __init__(self, **options: Any) -> None:
-        options.setdefault("formatter_class", _HelpFormatter)
-        super().__init__(allow_abbrev=False, **options)
-
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(message, hint=f"{self.prog} --help")
-
-
-class _Version(argparse.Action):
-    """--version, importing importlib.metadata only when asked."""
-
-    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
-        from importlib.metadata import PackageNotFoundError, version
-
-        try:
-            print("harness", version("mapping-range-lock-harness"))
-        except PackageNotFoundError:  # run from a checkout without installation
-            print("harness, not installed")
-        parser.exit()
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog="harness",
         description="Builds patched kernels, boots them, races them, says what holds.",
         epilog="example:\n  harness run quick -k control -w punch-read-fault",
     )
-    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
+    parser.add_argument("--version", action=Version, nargs=0, help="print the version and exit")
     _config_option(parser, None)
     verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
     _run_parser(_verb(verbs, "run", run, "run a plan and say what it found",
@@ -270,15 +269,23 @@ def _run_parser(parser: argparse.ArgumentParser) -> None:
             help=f"only this {name} of the plan (again for more)",
         )
     parser.add_argument(
-        "--trials", type=_whole(_TRIALS), metavar="N", help="per cell, instead of the plan's"
+        "--trials", type=whole(_TRIALS), metavar="N", help="per cell, instead of the plan's"
     )
-    parser.add_argument("--seed", type=_whole(_SEEDS), metavar="N", help="instead of the plan's")
+    parser.add_argument("--seed", type=whole(_SEEDS), metavar="N", help="instead of the plan's")
 
 
 def _build_parser(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "kernels", nargs="*", metavar="KERNEL", help="default: all that a plan names"
     )
+    parser.add_argument(
+        "--each-patch", action="store_true", help="build and boot after each patch of one kernel"
+    )
+    parser.add_argument("--series", default="", metavar="NAME", help="... from this series on")
+    parser.add_argument(
+        "--from", dest="first", type=whole(_PATCHES), metavar="N", help="... from patch N on"
+    )
+    parser.add_argument("--no-boot", dest="boot", action="store_false", help="... build only")
 
 
 def _boot_parser(parser: argparse.ArgumentParser) -> None:
@@ -292,22 +299,11 @@ def _boot_parser(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--timeout",
-        type=_whole(_SECONDS),
+        type=whole(_SECONDS),
         default=600,
         metavar="SECONDS",
         help="for CMD, on KVM; longer under emulation (default: 600)",
     )
-
-
-def _whole(bounds: tuple[int, int]) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        low, high = bounds
-        with suppress(ValueError):
-            if low <= (number := int(text)) <= high:
-                return number
-        raise argparse.ArgumentTypeError(f"must be a whole number from {low} to {high}")
-
-    return parse
 
 
 # --- what the verbs share -----------------------------------------------------
@@ -346,21 +342,6 @@ def _remembering(args: argparse.Namespace, listen: Listener) -> Listener:
         listen(event)
 
     return listener
-
-
-@contextmanager
-def _boot_directory(cache: Path, kernel: str) -> Iterator[Path]:
-    """A scratch directory; kept, and named, when the kernel let us down."""
-    directory = Path(tempfile.mkdtemp(prefix=f"boot-{kernel}-", dir=cache))
-    try:
-        yield directory
-    except (BootError, MachineLostError) as error:
-        error.detail = f"{error.detail}\neverything about this boot: {directory}".lstrip("\n")
-        raise
-    except BaseException:
-        shutil.rmtree(directory, ignore_errors=True)
-        raise
-    shutil.rmtree(directory, ignore_errors=True)
 
 
 def _prepare_process() -> None:

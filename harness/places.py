@@ -4,11 +4,15 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import platformdirs
 
-from harness.errors import InfraError
+from harness.errors import BootError, InfraError, MachineLostError
 
 CACHE_VARIABLE = "HARNESS_CACHE"
 _NAME = "mapping-range-lock-harness"
@@ -35,3 +39,18 @@ def cache_dir() -> Path:
             hint=f"{CACHE_VARIABLE}=/some/roomy/directory harness ...",
         )
     return path
+
+
+@contextmanager
+def boot_directory(cache: Path, kernel: str) -> Iterator[Path]:
+    """A scratch directory; kept, and named, when the kernel let us down."""
+    directory = Path(tempfile.mkdtemp(prefix=f"boot-{kernel}-", dir=cache))
+    try:
+        yield directory
+    except (BootError, MachineLostError) as error:
+        error.detail = f"{error.detail}\neverything about this boot: {directory}".lstrip("\n")
+        raise
+    except BaseException:
+        shutil.rmtree(directory, ignore_errors=True)
+        raise
+    shutil.rmtree(directory, ignore_errors=True)

@@ -38,12 +38,14 @@ _KCONFIG_READS = re.compile(r"\t(scripts/.*|(.*/)?(Kconfig[^/]*|[^/]*\.config|Ma
 
 
 @dataclass(frozen=True)
-class _Recipe:
+class Recipe:
     """Everything an image is made from."""
 
     name: str
     kernel: config.Kernel
     source: tree.Source
+    patches: list[Path]  # of all series, in order
+    parts: list[str]  # with the patches' contents: what `identity` is made from
     options: dict[str, kconfig.Option]
     compiler: str
     toolchain: str
@@ -75,15 +77,15 @@ def ensure(
     started = time.monotonic()
     cache = cache.resolve()
     with command.room_on(cache):
-        recipe = _resolve(name, cfg, cache, listen)
+        recipe = resolve(name, cfg, cache, listen)
         home = cache / "kernels" / name
         found = image.load(home / "images", recipe.identity)
         if found is None:
-            _check_paths(cache)
+            check_paths(cache)
             with lock.held(home.with_name(f"{name}.lock"), name, listen):
                 # Waiting may have taken minutes: a patch may have changed since, and the
                 # run we waited for may have built this very image.
-                recipe = _resolve(name, cfg, cache, listen)
+                recipe = resolve(name, cfg, cache, listen)
                 found = image.load(home / "images", recipe.identity)
                 if found is None:
                     made = _build(recipe, cfg, cache, listen, jobs or os.cpu_count() or 1)
@@ -102,7 +104,8 @@ def ensure(
         )
 
 
-def _resolve(name: str, cfg: config.Config, cache: Path, listen: Listener) -> _Recipe:
+def resolve(name: str, cfg: config.Config, cache: Path, listen: Listener) -> Recipe:
+    """What kernel `name` is made from; errors are those of ensure()."""
     kernel = cfg.kernel.get(name)
     if kernel is None:
         near = difflib.get_close_matches(name, cfg.kernel, n=1)
@@ -124,8 +127,8 @@ def _resolve(name: str, cfg: config.Config, cache: Path, listen: Listener) -> _R
     compiler, toolchain = _toolchain()
     source = tree.materialise(kernel.tree, cfg.tree[kernel.tree], cfg.root, cache, listen)
     parts = [RECIPE, toolchain, source.commit, *fragments]
-    identity = _identity(parts, [file.read_bytes() for file in patches])
-    recipe = _Recipe(name, kernel, source, options, compiler, toolchain, identity)
+    identity = identify(parts, [file.read_bytes() for file in patches])
+    recipe = Recipe(name, kernel, source, patches, parts, options, compiler, toolchain, identity)
     if len(recipe.release) > _RELEASE_MAX:
         room = _RELEASE_MAX - len(recipe.release) + len(name)
         raise UsageError(
@@ -136,7 +139,8 @@ def _resolve(name: str, cfg: config.Config, cache: Path, listen: Listener) -> _R
     return recipe
 
 
-def _identity(parts: Sequence[str], patches: Sequence[bytes]) -> str:
+def identify(parts: Sequence[str], patches: Sequence[bytes]) -> str:
+    """12 hex digits for `parts` and the patches' contents, in their order."""
     digest = hashlib.sha256()
     for part in [*(text.encode() for text in parts), b"patches", *patches]:
         digest.update(b"%d " % len(part) + part)
@@ -154,7 +158,8 @@ def _toolchain() -> tuple[str, str]:
     return versions[0].splitlines()[0], "".join(versions)
 
 
-def _check_paths(cache: Path) -> None:
+def check_paths(cache: Path) -> None:
+    """InfraError when the kernel's build cannot be done in a cache of this name."""
     # The kernel's top Makefile refuses them: "source directory cannot contain spaces or colons".
     if re.search(r"[\s:]", str(cache)):
         raise InfraError(
@@ -163,13 +168,29 @@ def _check_paths(cache: Path) -> None:
         )
 
 
-def _build(recipe: _Recipe, cfg: config.Config, cache: Path, listen: Listener, jobs: int) -> Image:
-    """Update the worktree, configure, make; the image as it lies in O=."""
+def _build(recipe: Recipe, cfg: config.Config, cache: Path, listen: Listener, jobs: int) -> Image:
+    makefile = start_log(recipe, cache)
+    commit = series.apply(recipe.source, recipe.kernel.series, cfg.root, cache, listen)
+    return build_commit(makefile, recipe, commit, listen, jobs)
+
+
+def start_log(recipe: Recipe, cache: Path) -> make.Makefile:
+    """Where the kernel is built, with an empty build.log; the caller holds its lock."""
     home = cache / "kernels" / recipe.name
     home.mkdir(parents=True, exist_ok=True)
     makefile = make.Makefile(recipe.name, home / "src", home / "o", home / "build.log")
     makefile.log.write_bytes(b"")
-    commit = series.apply(recipe.source, recipe.kernel.series, cfg.root, cache, listen)
+    return makefile
+
+
+def build_commit(
+    makefile: make.Makefile, recipe: Recipe, commit: str, listen: Listener, jobs: int
+) -> Image:
+    """Update the worktree to `commit`, configure, make; the image as it lies in O=.
+
+    The caller holds the kernel's lock.  Errors are those of ensure().
+    """
+    home = makefile.source.parent
     listen(Event("build", recipe.name, f"updating the worktree to {commit[:12]}"))
     if git.move_worktree(makefile.source, recipe.source.repo, commit):
         # Every file is new, perhaps another kernel version: nothing in O= is of use.
@@ -209,7 +230,7 @@ def _unfinished(marker: Path, objects: Path) -> Iterator[None]:
 
 
 def _configure(
-    makefile: make.Makefile, recipe: _Recipe, commit: str, listen: Listener, jobs: int
+    makefile: make.Makefile, recipe: Recipe, commit: str, listen: Listener, jobs: int
 ) -> str:
     """Write O=/.config, its time unchanged when its content is; the content.
 
@@ -222,7 +243,7 @@ def _configure(
     read = _kconfig_reads(recipe, commit)
     if key.is_file() and final.is_file():
         text = final.read_text()
-        if key.read_text() == _identity([read, text], []):
+        if key.read_text() == identify([read, text], []):
             return text
     listen(Event("build", recipe.name, "configuring"))
     beside = makefile.objects.parent / "config.new"
@@ -236,11 +257,11 @@ def _configure(
     kconfig.verify(recipe.options, text, makefile.source)
     if not final.is_file() or final.read_text() != text:
         beside.replace(final)
-    key.write_text(_identity([read, text], []))
+    key.write_text(identify([read, text], []))
     return text
 
 
-def _kconfig_reads(recipe: _Recipe, commit: str) -> str:
+def _kconfig_reads(recipe: Recipe, commit: str) -> str:
     """All that decides a .config: Kconfig files, *.config, the Makefiles and scripts that run."""
     listing = git.out(recipe.source.repo, "ls-tree", "-r", commit)
     files = [line for line in listing.splitlines() if _KCONFIG_READS.search(line)]
@@ -249,7 +270,7 @@ def _kconfig_reads(recipe: _Recipe, commit: str) -> str:
 
 def _make(
     makefile: make.Makefile,
-    recipe: _Recipe,
+    recipe: Recipe,
     dotconfig: str,
     before: int,
     listen: Listener,
@@ -272,7 +293,7 @@ def _make(
     complete.touch()
 
 
-def _release(makefile: make.Makefile, recipe: _Recipe) -> str:
+def _release(makefile: make.Makefile, recipe: Recipe) -> str:
     """What `uname -r` will print; BuildError when that does not carry the id."""
     path = makefile.objects / "include" / "config" / "kernel.release"
     bzimage = makefile.objects / "arch/x86/boot/bzImage"

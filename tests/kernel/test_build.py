@@ -126,7 +126,7 @@ def test_the_id_changes_with_everything_that_makes_the_image(
     cfg = fake.experiment(root, series=["one"], fragments=names)
 
     def identity(cfg: config.Config) -> str:
-        return build._resolve("stock", cfg, cache, lambda _: None).identity
+        return build.resolve("stock", cfg, cache, lambda _: None).identity
 
     before = identity(cfg)
     assert identity(cfg) == before
