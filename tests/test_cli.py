@@ -360,6 +360,19 @@ def test_list_shows_everything(calls: Calls, capsys: pytest.CaptureFixture[str])
     assert re.search(r"^  quick +8 cells, 100 trials ", out, re.M)
 
 
+def test_list_says_where_a_workload_runs(
+    calls: Calls, project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    narrow = 'fires_on = ["stock"]\nfilesystems = ["ext4"]\nkernels = ["stock"]'
+    project.write(
+        TOML.replace('source = "races', f'{narrow}\ntrials = {{ stock = 7 }}\nsource = "races')
+    )
+    assert cli.main(["list"]) == 0
+    out = capsys.readouterr().out
+    assert "fires on stock; only on filesystems ext4; only on kernels stock; 7 trials on s" in out
+    assert re.search(r"^  quick +1 cells, 7 trials ", out, re.M)
+
+
 # --- ends -------------------------------------------------------------------------
 
 
