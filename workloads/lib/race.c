@@ -311,14 +311,21 @@ static bool wait_hit(const struct window *w, unsigned int timeout_ms)
 	return false;
 }
 
-bool race_wait_window(const char *name, unsigned int timeout_ms)
+static const struct window *window_named(const char *name)
 {
 	unsigned int i;
 
 	for (i = 0; i < nr_windows; i++)
-		if (!strcmp(windows[i].name, name) && windows[i].delay_us)
-			return wait_hit(&windows[i], timeout_ms);
-	return false;
+		if (!strcmp(windows[i].name, name))
+			return &windows[i];
+	return NULL;
+}
+
+bool race_wait_window(const char *name, unsigned int timeout_ms)
+{
+	const struct window *w = window_named(name);
+
+	return w && w->delay_us && wait_hit(w, timeout_ms);
 }
 
 /* The window that A is held in, NULL if A is not held. */
@@ -342,19 +349,39 @@ bool race_window_open(void)
 	return w && window_held(w) > 0;
 }
 
+bool race_window_held(const char *name)
+{
+	const struct window *w = window_named(name);
+
+	return w && window_held(w) > 0;
+}
+
 bool race_window_over(const char *name)
 {
-	unsigned int i;
+	const struct window *w = window_named(name);
 
-	for (i = 0; i < nr_windows; i++)
-		if (!strcmp(windows[i].name, name))
-			return window_delays(&windows[i]) > windows[i].delays_before;
-	return false;
+	return w && window_delays(w) > w->delays_before;
 }
 
 void race_count_access(void)
 {
 	in_window++;
+}
+
+void race_watch_overtaken(const char *name)
+{
+	const struct window *w = window_named(name);
+	bool overtaken = false;
+
+	while (w && !race_a_done()) {
+		if (overtaken && race_window_over(name) && race_window_open()) {
+			race_count_access();
+			return;
+		}
+		/* B last: it was still held when A's window was open already. */
+		overtaken |= race_window_open() && window_held(w) > 0;
+		usleep(500);
+	}
 }
 
 /* --- options and output --- */

@@ -101,8 +101,19 @@ void race_meet(struct trial *t);
 /* Is A held in the first window right now? */
 bool race_window_open(void);
 
+/* Is a task held in the named window right now? False if it is not armed. */
+bool race_window_held(const char *name);
+
 /* Has a task been held in the named window in this trial, and let go? */
 bool race_window_over(const char *name);
+
+/*
+ * For watch(), where B is held in a window of its own, @name, until A has
+ * overtaken it: returns when A is done, or as soon as the trial counts. It does
+ * if B was seen held while A stood in the first window, and was then let go
+ * while A still stood there: from then on the lock alone could keep B out.
+ */
+void race_watch_overtaken(const char *name);
 
 /*
  * Counts an access of B that met A in the first window. An armed trial without

@@ -77,20 +77,10 @@ static void fault(struct trial *t)
 	race_note(t, "page", page);
 }
 
-/*
- * The trial counts when B was let go while A was still held: from then on the
- * lock alone could keep it out.
- */
 static void watch(struct trial *t)
 {
 	(void)t;
-	while (!race_a_done()) {
-		if (race_window_over("filemap_fault") && race_window_open()) {
-			race_count_access();
-			return;
-		}
-		usleep(500);
-	}
+	race_watch_overtaken("filemap_fault");
 }
 
 static void check(struct trial *t)
