@@ -26,7 +26,7 @@
  * meets a direct write may leave the old page in the cache, as the kernel says
  * itself, and dio-write-fault is about that. The others are.
  *
- * A trial takes --seconds (20) and the checks. Bound: 600 s.
+ * A trial takes --seconds (20) and the checks. Bound: 300 s more.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -478,5 +478,5 @@ static const struct race race = {
 
 int main(int argc, char **argv)
 {
-	return gate_main(&race, "seconds", 600, argc, argv);
+	return gate_main(&race, "seconds", 300, argc, argv);
 }

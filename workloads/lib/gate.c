@@ -19,7 +19,7 @@
 
 #include "lib/prng.h"
 
-#define MAX_OWN		8
+#define MAX_OWN		16
 #define MAX_CREW	32
 #define KILL_US		5000000	/* what a killed child gets to be gone */
 
@@ -341,8 +341,11 @@ int gate_main(const struct race *race, const char *own_names, unsigned int bound
 	declare_own("bound");
 	declare_own(own_names);
 	argc = take_own(argc, argv);
+	text = gate_option("seconds", NULL);
+	bound = bound_s + (text ? strtoul(text, NULL, 0) : 0);
 	text = gate_option("bound", NULL);
-	bound = text ? strtoul(text, &end, 0) : bound_s;
+	if (text)
+		bound = strtoul(text, &end, 0);
 	if (!bound || (text && *end)) {
 		printf("KTAP version 1\n1..0 # SKIP --bound %s: not a number of seconds\n", text);
 		return EXIT_SKIP;

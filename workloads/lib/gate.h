@@ -22,7 +22,8 @@
 /*
  * Runs the trials of @race under supervision. @own: names of the gate's own
  * options, separated by a space, each given as --NAME VALUE. @bound_s: seconds
- * that one trial may take, with its set-up and its check; --bound overrides.
+ * that one trial may take, with its set-up and its check; --bound overrides. An
+ * own option "seconds" is the length of a trial, and added to @bound_s.
  * Returns the exit code.
  */
 int gate_main(const struct race *race, const char *own, unsigned int bound_s, int argc,
