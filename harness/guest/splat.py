@@ -3,7 +3,7 @@
 
 The texts are those of the kernel's own sources (lib/bug.c, kernel/panic.c,
 kernel/hung_task.c, kernel/watchdog.c, kernel/locking/lockdep.c, kernel/rcu/
-tree_stall.h, mm/kasan/report.c, mm/oom_kill.c, fs/ext4/super.c, fs/xfs/).
+tree_stall.h, mm/kasan/report.c, mm/oom_kill.c, fs/ext4/super.c, fs/xfs/, lib/kunit/).
 A line must begin with them once its time stamp is taken off, so that a program
 that prints "WARNING: " in the middle of its own line raises no alarm.
 """
@@ -23,8 +23,9 @@ class Splat:
 
     kind: panic, oops, bug, warning, lockdep, hung_task, soft_lockup, hard_lockup,
     rcu_stall, kasan, kfence, kcsan, ubsan, kmemleak, ext4_error, xfs_error,
-    io_error or oom.  title: its first line without what differs from run to run
-    (time, addresses, process ids).  text: the whole report, lines joined by \\n.
+    io_error, oom or kunit (a test of the kernel's own failed at boot).  title: its
+    first line without what differs from run to run (time, addresses, process ids).
+    text: the whole report, lines joined by \\n.
     """
 
     kind: str
@@ -74,12 +75,13 @@ _HEADERS: list[tuple[str, re.Pattern[str]]] = [
         ("io_error", r"Buffer I/O error on dev |(?:blk_update_request: )?I/O error, dev "),
         ("oom", r".* invoked oom-killer: |(?:Memory cgroup o|O)ut of memory: Killed process"),
         ("kmemleak", r"kmemleak: \d+ new suspected memory leak"),
+        ("kunit", r"\s*(?:# \S+: (?:EXPECTATION|ASSERTION) FAILED at |not ok \d+ )"),
     )
 ]
 # Cheap test that spares most lines the list above.
 _SUSPECT = re.compile(
     r"anic|BUG|WARNING|INFO: |Oops|UBSAN|LOCKUP|fault|error|opcode|int3|Unable|DEBUG_LOCKS"
-    r"|Aborting|JBD2|XFS|oom-killer|Out of|out of memory|kmemleak|segment"
+    r"|Aborting|JBD2|XFS|oom-killer|Out of|out of memory|kmemleak|segment|FAILED at|not ok "
 )
 
 _TRACE_END = re.compile(r"---\[ end trace|</TASK>")
@@ -94,6 +96,7 @@ _ENDS = {
     "kcsan": re.compile(r"={20,}$"),
     "ubsan": re.compile(r"---\[ end trace"),
     "oom": re.compile(r"(?:Memory cgroup o|O)ut of memory: Killed process|oom_reaper: "),
+    "kunit": re.compile(r"\s*(?:not )?ok \d+ "),
 }
 # Complaints that are one line, unless a stack trace follows at once.
 _ONE_LINE = {"ext4_error", "xfs_error", "io_error", "kmemleak"}
@@ -102,6 +105,7 @@ _CONTINUES = {
     "oops": {"oops"},
     "bug": {"oops"},
     "oom": {"oom"},
+    "kunit": {"kunit"},
     "panic": {"panic"},  # "---[ end Kernel panic - not syncing: ... ]---"
 }
 
@@ -176,7 +180,7 @@ def _report_end(lines: list[str], start: int, kind: str) -> int:
         if not following or not re.match(r"CPU: \d+ |Call Trace:", following[0]):
             return start + 1
     ender = _ENDS.get(kind, _TRACE_END)
-    if kind == "oom" and ender.match(lines[start]):
+    if kind in ("oom", "kunit") and ender.match(lines[start]):
         return start + 1
     last_of_trace = start  # without an end mark: as far as it looks like a report
     for at in range(start + 1, limit):

@@ -46,6 +46,34 @@ def test_a_real_panic_line() -> None:
     assert panic_line((CONSOLES / "clean.log").read_bytes()) == ""
 
 
+KUNIT = b"""\
+[    1.1]     KTAP version 1
+[    1.1]     # Subtest: range_lock
+[    1.1]     # module: range_lock_test
+[    1.1]     1..3
+[    1.2]     ok 1 range_lock_shared
+[    1.3]     # range_lock_order: EXPECTATION FAILED at kernel/locking/range_lock_test.c:77
+[    1.3]     Expected got == 1, but
+[    1.3]         got == 2 (0x2)
+[    1.3]     not ok 2 range_lock_order
+[    1.4]     ok 3 range_lock_killed # SKIP no threads
+[    1.4] # range_lock: pass:1 fail:1 skip:1 total:3
+[    1.4] not ok 1 range_lock
+[    1.5] ok 2 list-kunit-test
+"""
+
+
+def test_a_test_of_the_kernels_own_that_failed_is_a_splat() -> None:
+    test, suite = scan(KUNIT)
+    assert (test.kind, suite.kind) == ("kunit", "kunit")
+    assert test.title == (
+        "# range_lock_order: EXPECTATION FAILED at kernel/locking/range_lock_test.c:77"
+    )
+    assert "got == 2" in test.text and test.text.endswith("not ok 2 range_lock_order")
+    assert suite.text == "not ok 1 range_lock"
+    assert scan(KUNIT.replace(b"not ok", b"ok").replace(b"EXPECTATION FAILED", b"said")) == []
+
+
 # After the format strings of Linux 6.12 and, where they differ, 7.x.
 LINES = [
     ("warning", "WARNING: CPU: 1 PID: 77 at fs/ext4/inode.c:123 ext4_x+0x1/0x2"),
