@@ -57,12 +57,13 @@ def test_control_exposes_every_race_on_both_file_systems(run: dict[str, Any], la
         assert switches == lab.cfg.workload[race].switches
 
 
-def test_stock_holds_them_all_with_the_windows_hit(run: dict[str, Any]) -> None:
-    stock = cells(run, "stock")
-    assert {(c["filesystem"], c["workload"]) for c in stock} == {
+@pytest.mark.parametrize("role", ["stock", "candidate"])
+def test_it_holds_them_all_with_the_windows_hit(run: dict[str, Any], role: Role) -> None:
+    found = cells(run, role)
+    assert {(c["filesystem"], c["workload"]) for c in found} == {
         (fs, race) for fs in ("ext4", "xfs") for race in WAYS_IN
     }
-    for cell in stock:
+    for cell in found:
         verdict = cell["verdict"]
         assert verdict["exposed"] == 0, cell["name"]
         # A trial of punch-write-fault is untested when its victim got other blocks.
