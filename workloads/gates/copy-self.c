@@ -133,11 +133,9 @@ static void finish(struct request *r)
 		ssize_t n = r->write ? pwrite(r->fd, buf, len, offset)
 				     : pread(r->fd, buf, len, offset);
 
-		if (n <= 0) {
-			r->result = n < 0 ? -errno : r->result;
+		r->result = n < 0 ? -errno : r->result + n;
+		if (n <= 0)
 			return;
-		}
-		r->result += n;
 	}
 }
 
@@ -160,12 +158,8 @@ static bool by_dio(struct trial *t, uint64_t *rng, unsigned int racer)
 		r->offset = r->write ? c->dst : c->src;
 		r->result = 0;
 	}
-	if (how == 1 && !async_aio(requests, n)) {
-		race_untested(t, "libaio: %s", strerror(errno));
-		return false;
-	}
-	if (how == 2 && !async_uring(requests, n)) {
-		race_untested(t, "io_uring: %s", strerror(errno));
+	if ((how == 1 && !async_aio(requests, n)) || (how == 2 && !async_uring(requests, n))) {
+		race_untested(t, "%s: %s", how == 1 ? "libaio" : "io_uring", strerror(errno));
 		return false;
 	}
 	for (i = 0; i < n; i++) {
@@ -215,7 +209,7 @@ static ssize_t through_pipe(const struct copy *c, bool mapped)
 		m = drain(n, c->dst + done);
 		done += m;
 		if (m != n)
-			break;
+			return done;
 	}
 	return done;
 }
@@ -275,17 +269,10 @@ static bool by_splice(struct trial *t, uint64_t *rng, unsigned int racer)
 	/* copy_file_range(2) refuses a range that overlaps itself. */
 	if (how == 3 && overlap)
 		how = 0;
-	switch (how) {
-	case 0:
-	case 1:
+	if (how < 2)
 		got = through_pipe(&c, how);
-		break;
-	case 2:
-		got = by_sendfile(t, &c);
-		break;
-	default:
-		got = by_copy_file_range(&c);
-	}
+	else
+		got = how == 2 ? by_sendfile(t, &c) : by_copy_file_range(&c);
 	if (short_copy(t, names[how], &c, got))
 		return false;
 	settle(t, &c, !entangled(&c));
@@ -296,20 +283,23 @@ static bool by_splice(struct trial *t, uint64_t *rng, unsigned int racer)
 
 static void open_file(struct trial *t)
 {
+	static const struct {
+		const char *name, *workload;
+		bool (*copy_once)(struct trial *t, uint64_t *rng, unsigned int racer);
+	} vias[] = {
+		{ "write", "write-mmap-self", by_write },
+		{ "dio", "dio-mmap-self", by_dio },
+		{ "splice", "splice-self", by_splice },
+	};
 	const char *via = gate_option("via", "write");
+	unsigned int i;
 
-	if (!strcmp(via, "write")) {
-		race.name = "write-mmap-self";
-		copy_once = by_write;
-	} else if (!strcmp(via, "dio")) {
-		race.name = "dio-mmap-self";
-		copy_once = by_dio;
-	} else if (!strcmp(via, "splice")) {
-		race.name = "splice-self";
-		copy_once = by_splice;
-	} else {
+	for (i = 0; i < 3 && strcmp(via, vias[i].name);)
+		i++;
+	if (i == 3)
 		race_skip("--via %s: not one of: write dio splice", via);
-	}
+	race.name = vias[i].workload;
+	copy_once = vias[i].copy_once;
 	want = aligned_buffer(SIZE);
 	file_open(&file, t, "copy-self", SIZE);
 }
@@ -361,8 +351,7 @@ static void compare(struct trial *t, const char *view, const unsigned char *got)
 	size_t i, wrong = 0, first = 0;
 
 	for (i = 0; i < SIZE; i++)
-		if (got[i] != want[i] && !wrong++)
-			first = i;
+		first = got[i] != want[i] && !wrong++ ? i : first;
 	if (wrong)
 		race_exposed(t, "%s: %zu wrong bytes, first at %zu: 0x%02x, not 0x%02x", view,
 			     wrong, first, got[first], want[first]);

@@ -30,27 +30,20 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/fs.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include "lib/chaos.h"
 #include "lib/gate.h"
 #include "lib/model.h"
 #include "lib/oracle.h"
 #include "lib/prng.h"
 #include "lib/volume.h"
-
-#ifndef MADV_POPULATE_READ
-#define MADV_POPULATE_READ	22
-#define MADV_POPULATE_WRITE	23
-#endif
 
 #define WORKERS		6
 #define FILLER		WORKERS
@@ -58,158 +51,23 @@
 #define CREW		(WORKERS + 2)
 
 #define MIB		(1ul << 20)
-#define CHAOS_MAX	(4 * MIB)
 #define SLACK		(14 * MIB)	/* what all files but the ballast may use */
 #define LOW		(MIB / 4)	/* free space at which the filler gives back */
 #define CHUNK		(256ul << 10)
-#define FILLER_BYTE	0x2a
 
 static struct model models[WORKERS];
 static struct volume volume;
 static unsigned long seconds;
-static bool can_clone;
-static int chaos, chaos_direct;
-static char *chaos_map;
+static struct chaos chaos;
 static uint64_t end_us;
 static atomic_bool stop;
-static atomic_llong chaos_calls, collisions, fills, drops;
+static atomic_llong fills, drops;
 static _Thread_local unsigned char *buf;
 
 static void lost(struct trial *t, const char *what)
 {
 	race_exposed(t, "%s: %s", what, strerror(errno));
 	atomic_store(&stop, true);
-}
-
-/* --- the chaos file --- */
-
-/* What a call on a file that others change meanwhile may say. */
-static bool excused(void)
-{
-	return errno == ENOSPC || errno == EINVAL || errno == EBUSY || errno == EFAULT ||
-	       errno == EFBIG || errno == ETXTBSY || errno == EOPNOTSUPP;
-}
-
-static bool leaked(struct trial *t, const unsigned char *data, size_t len, const char *view)
-{
-	size_t i;
-
-	for (i = 0; i < len; i++) {
-		if (!data[i] || data[i] & 0x80)
-			continue;
-		race_exposed(t, "chaos: byte 0x%02x, %s, was never written there (%s)", data[i],
-			     data[i] == FILLER_BYTE ? "the filler's" : "an own file's", view);
-		atomic_store(&stop, true);
-		return true;
-	}
-	return false;
-}
-
-static void chaos_fill(size_t len, uint64_t *rng)
-{
-	size_t i;
-
-	model_fill(buf, len, rng);
-	for (i = 0; i < len; i++)
-		buf[i] |= 0x80;
-}
-
-static void chaos_clone(size_t at, size_t len)
-{
-	struct file_clone_range range = { chaos, at, len, (at + len) % CHAOS_MAX };
-
-	if (can_clone && ioctl(chaos, FICLONERANGE, &range))
-		return;
-}
-
-/*
- * A direct write that cannot evict a page which a fault brought back says so in
- * the log and to the next fsync, as EIO. That is no disk error: it is counted.
- */
-static int chaos_fsync(void)
-{
-	int error = fsync(chaos);
-
-	if (!error || errno != EIO)
-		return error;
-	atomic_fetch_add(&collisions, 1);
-	return 0;
-}
-
-static void chaos_step(struct trial *t, uint64_t *rng)
-{
-	size_t at = prng_below(rng, CHAOS_MAX / PAGE) * PAGE, rest;
-	size_t len = (1 + prng_below(rng, 16)) * PAGE;
-	ssize_t n = 0;
-	struct stat st;
-
-	len = len < CHAOS_MAX - at ? len : CHAOS_MAX - at;
-	atomic_fetch_add(&chaos_calls, 1);
-	switch (prng_below(rng, 18)) {
-	case 0:
-	case 1:
-		rest = prng_below(rng, PAGE);
-		chaos_fill(len, rng);
-		n = pwrite(chaos, buf, len - rest, at + rest);
-		break;
-	case 2:
-		chaos_fill(len, rng);
-		n = pwrite(chaos_direct, buf, len, at);
-		break;
-	case 3:
-		/* From and into its own mapping: the deadlock of copy-self. */
-		n = pwrite(prng_below(rng, 2) ? chaos : chaos_direct, chaos_map + at, PAGE,
-			   prng_below(rng, CHAOS_MAX / PAGE) * PAGE);
-		break;
-	case 4:
-		n = pread(chaos_direct, chaos_map + at, PAGE,
-			  prng_below(rng, CHAOS_MAX / PAGE) * PAGE);
-		break;
-	case 5:
-	case 6:
-		n = pread(prng_below(rng, 2) ? chaos : chaos_direct, buf, len, at);
-		if (n > 0)
-			leaked(t, buf, n, "read");
-		break;
-	case 7:
-	case 8:
-		chaos_fill(len, rng);
-		race_copy(chaos_map + at, buf, len);	/* SIGBUS is an answer */
-		break;
-	case 9:
-	case 10:
-		if (race_copy(buf, chaos_map + at, len))
-			leaked(t, buf, len, "mmap");
-		break;
-	case 11:
-		n = fallocate(chaos, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, at, len);
-		break;
-	case 12:
-		n = fallocate(chaos, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, at, len);
-		break;
-	case 13:
-		n = fallocate(chaos, FALLOC_FL_COLLAPSE_RANGE, at, len);
-		break;
-	case 14:
-		if (!fstat(chaos, &st) && (size_t)st.st_size + len <= CHAOS_MAX)
-			n = fallocate(chaos, FALLOC_FL_INSERT_RANGE, at, len);
-		break;
-	case 15:
-		n = ftruncate(chaos, prng_below(rng, CHAOS_MAX + 1));
-		break;
-	case 16:
-		madvise(chaos_map + at, len,
-			prng_below(rng, 2) ? MADV_POPULATE_READ : MADV_POPULATE_WRITE);
-		posix_fadvise(chaos, at, len, POSIX_FADV_DONTNEED);
-		break;
-	default:
-		if (prng_below(rng, 2))
-			chaos_clone(at, len);
-		else
-			n = chaos_fsync();
-	}
-	if (n < 0 && !excused())
-		lost(t, "chaos");
 }
 
 /* --- the crew --- */
@@ -230,13 +88,15 @@ static void look_elsewhere(unsigned int self, uint64_t *rng)
 
 static void worker(struct trial *t, unsigned int self, uint64_t *rng)
 {
-	while (!atomic_load(&stop) && race_now_us() < end_us) {
+	/* Until each got something done: one that starves misses the bound. */
+	while (!atomic_load(&stop) && (race_now_us() < end_us || !models[self].steps)) {
 		switch (prng_below(rng, 4)) {
 		case 0:
 			look_elsewhere(self, rng);
 			break;
 		case 1:
-			chaos_step(t, rng);
+			if (!chaos_step(&chaos, t, rng))
+				atomic_store(&stop, true);
 			break;
 		default:
 			if (!model_step(&models[self], t, rng))
@@ -334,34 +194,14 @@ static void ballast(struct trial *t)
 	close(fd);
 }
 
-static bool open_chaos(struct trial *t, int flags)
-{
-	chaos = openat(t->dirfd, "chaos", O_RDWR | O_CLOEXEC | flags, 0600);
-	chaos_direct = openat(t->dirfd, "chaos", O_RDWR | O_DIRECT | O_CLOEXEC);
-	chaos_map = mmap(NULL, CHAOS_MAX + PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, chaos, 0);
-	return chaos >= 0 && chaos_direct >= 0 && chaos_map != MAP_FAILED;
-}
-
-static void close_chaos(void)
-{
-	munmap(chaos_map, CHAOS_MAX + PAGE);
-	close(chaos_direct);
-	close(chaos);
-}
-
 static void open_all(struct trial *t)
 {
-	struct file_clone_range range = { -1, 0, PAGE, PAGE };
-
 	seconds = gate_number("seconds", 20);
 	if (!volume_find(&volume, t->dir))
 		race_skip("%s is not where a file system is mounted", t->dir);
-	if (!open_chaos(t, O_CREAT | O_TRUNC) || ftruncate(chaos, 2 * PAGE))
+	if (!chaos_open(&chaos, t, true))
 		race_skip("chaos: %s", strerror(errno));
-	range.src_fd = chaos;
-	can_clone = !ioctl(chaos, FICLONERANGE, &range);
-	close_chaos();
-	buf = aligned_buffer(CHAOS_MAX);
+	chaos_close(&chaos);
 }
 
 static void setup(struct trial *t)
@@ -370,8 +210,6 @@ static void setup(struct trial *t)
 	char name[16];
 
 	atomic_store(&stop, false);
-	atomic_store(&chaos_calls, 0);
-	atomic_store(&collisions, 0);
 	atomic_store(&fills, 0);
 	atomic_store(&drops, 0);
 	/* The last trial's filler would leave the ballast no room, and the models none. */
@@ -379,22 +217,12 @@ static void setup(struct trial *t)
 	for (i = 0; i < WORKERS; i++) {
 		snprintf(name, sizeof(name), "own-%u", i);
 		models[i].use_direct = i % 2;
-		models[i].use_clone = can_clone;
+		models[i].use_clone = chaos.can_clone;
 		model_create(&models[i], t, name);
 	}
-	if (!open_chaos(t, O_CREAT | O_TRUNC))
+	if (!chaos_open(&chaos, t, true))
 		race_invalid(t, "setup: chaos: %s", strerror(errno));
 	ballast(t);
-}
-
-static void read_chaos(struct trial *t, const char *view)
-{
-	ssize_t n = pread(chaos, buf, CHAOS_MAX, 0);
-
-	if (n < 0)
-		race_exposed(t, "chaos: %s", strerror(errno));
-	else
-		leaked(t, buf, n, view);
 }
 
 static void plant(struct trial *t)
@@ -407,7 +235,7 @@ static void plant(struct trial *t)
 		if (pwrite(models[victim].fd, "\x80", 1, 0) != 1)
 			race_invalid(t, "plant: %s", strerror(errno));
 	} else if (!strcmp(t->plant, "leak")) {
-		if (pwrite(chaos, (char[]){ FILLER_BYTE }, 1, prng_below(&t->rng, CHAOS_MAX)) != 1)
+		if (pwrite(chaos.fd, (char[]){ FILLER_BYTE }, 1, prng_below(&t->rng, CHAOS_MAX)) != 1)
 			race_invalid(t, "plant: %s", strerror(errno));
 	}
 }
@@ -425,13 +253,11 @@ static void note_all(struct trial *t)
 	}
 	race_note(t, "steps", steps);
 	race_note(t, "least", least);
-	race_note(t, "chaos", atomic_load(&chaos_calls));
-	race_note(t, "dio_collisions", atomic_load(&collisions));
+	race_note(t, "chaos", atomic_load(&chaos.calls));
+	race_note(t, "dio_collisions", atomic_load(&chaos.collisions));
 	race_note(t, "no_space", full);
 	race_note(t, "fills", atomic_load(&fills));
 	race_note(t, "drops", atomic_load(&drops));
-	if (!least)
-		race_exposed(t, "a worker got nothing done in %lu s", seconds);
 }
 
 static void check(struct trial *t)
@@ -445,13 +271,13 @@ static void check(struct trial *t)
 		plant(t);
 	for (i = 0; i < WORKERS; i++)
 		model_verify(&models[i], t, "at the end");
-	read_chaos(t, "at the end");
+	chaos_verify(&chaos, t, "at the end");
 	for (i = 0; i < WORKERS; i++) {
 		if (fsync(models[i].fd) && errno != ENOSPC)
 			race_exposed(t, "%s: fsync: %s", models[i].name, strerror(errno));
 		model_close(&models[i]);
 	}
-	close_chaos();
+	chaos_close(&chaos);
 	volume_check(&volume, t, t->plant && !strcmp(t->plant, "fsck"));
 	for (i = 0; i < WORKERS; i++) {
 		if (!model_open(&models[i], t))
@@ -459,11 +285,11 @@ static void check(struct trial *t)
 		model_verify(&models[i], t, "after a new mount");
 		model_close(&models[i]);
 	}
-	if (open_chaos(t, 0))
-		read_chaos(t, "after a new mount");
+	if (chaos_open(&chaos, t, false))
+		chaos_verify(&chaos, t, "after a new mount");
 	else
 		race_exposed(t, "chaos: %s", strerror(errno));
-	close_chaos();
+	chaos_close(&chaos);
 }
 
 static const struct race race = {
