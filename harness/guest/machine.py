@@ -37,7 +37,9 @@ __all__ = ["Completed", "Machine", "MachineSpec", "WorkloadTimeoutError"]
 
 # panic=-1: a panic reboots, and -no-reboot makes QEMU exit.  loglevel=7: all but
 # debug messages; "quiet" would hide WARN()s, which are mere warnings.
-CMDLINE = ("console=ttyS0", "panic=-1", "loglevel=7")
+# no_timer_check: at boot the kernel gives timer interrupts a few milliseconds to
+# arrive, and panics; on a busy host an emulated one is late.
+CMDLINE = ("console=ttyS0", "panic=-1", "loglevel=7", "no_timer_check")
 # The emulated TSC is the host's clock, equal on all CPUs, but the kernel cannot
 # know and would read the HPET instead: a device, behind QEMU's one big lock,
 # which makes the CPUs take turns at every ktime_get().
