@@ -20,7 +20,7 @@
 
 static const char *suite;
 static char directory[160];
-static char results[1 << 16];
+static char results[1 << 20];
 
 static int open_in(const char *file, int flags)
 {
@@ -108,13 +108,14 @@ static void check(struct trial *t)
 
 	while ((line = strsep(&rest, "\n"))) {
 		check_line(t, line, &passed, &skipped, &whole);
-		if (strstr(line, "not ok") || strstr(line, "EXPECTATION") || strstr(line, "ASSERTION"))
+		/* A case says on lines of its own, before its result, what it expected. */
+		if (!strstr(line, " ok ") || strstr(line, "not ok"))
 			printf("# %s: %s\n", suite, line);
 	}
 	race_note(t, "passed", passed);
 	race_note(t, "skipped", skipped);
 	if (!whole)
-		race_invalid(t, "the results of %s end before the suite's own line", suite);
+		race_untested(t, "the results of %s end before the suite's own line", suite);
 	else if (!passed)
 		race_untested(t, "no case of %s ran", suite);
 }

@@ -155,7 +155,7 @@ static void check(struct trial *t)
 	}
 	race_note(t, "threads", seen);
 	if (threads < 1 || seen != threads)
-		race_invalid(t, "stats tell of %lld threads, the run had %lld", seen, threads);
+		race_untested(t, "stats tell of %lld threads, the run had %lld", seen, threads);
 }
 
 static const struct race race = {
