@@ -103,6 +103,13 @@ def stock(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machin
         yield machine
 
 
+@pytest.fixture(scope="module")
+def candidate(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+    """As above, of the kernel with the range lock."""
+    with lab.machine("candidate", tmp_path_factory.mktemp("candidate")) as machine:
+        yield machine
+
+
 def harness(*args: str, cwd: Path) -> subprocess.Popen[str]:
     """The program, as a user starts it, in a session of its own."""
     return subprocess.Popen(

@@ -30,6 +30,7 @@ class Gate:
 GATES = {
     "write-mmap-self": Gate("copy-self --via write", ("cache", "disk")),
     "dio-mmap-self": Gate("copy-self --via dio", ("cache", "disk")),
+    "dio-whole-tail": Gate("dio-whole --mode tail", ("cache", "disk")),
     "splice-self": Gate("copy-self --via splice", ("cache", "disk")),
     "write-mmap-cross": Gate("write-mmap-cross", ("cache", "disk")),
     "populate-punch": Gate("populate-punch", ("cache", "disk")),
@@ -126,6 +127,27 @@ def test_a_disjoint_access_waits_where_one_lock_covers_the_file(
     assert all("waited" in trial["why"] for trial in trials)
     # It is the hold that it waits for, and not the slowness of the machine.
     assert all(trial["beside_us"] > 0.8 * trial["left_us"] > 0 for trial in trials)
+
+
+@pytest.mark.parametrize(("mode", "window"), [("fault", PUNCH), ("truncate", TRUNCATE)])
+def test_a_disjoint_access_does_not_wait_where_the_lock_has_ranges(
+    lab: Lab, candidate: Machine, filesystem: str, mode: str, window: str
+) -> None:
+    lab.mount(candidate, filesystem)
+    _, trials, said = run(candidate, filesystem, f"disjoint --mode {mode} {window} --trials 3")
+    assert [trial["outcome"] for trial in trials] == ["held"] * 3, said
+    assert all(0 < trial["beside_us"] < 0.1 * trial["left_us"] for trial in trials)
+
+
+@pytest.mark.parametrize("mode", ["large", "tail", "extend"])
+def test_a_direct_write_is_whole_where_it_pins_its_source(
+    lab: Lab, candidate: Machine, filesystem: str, mode: str
+) -> None:
+    """`large`: as many segments as wrap the 16 bits in which the block layer counts them."""
+    lab.mount(candidate, filesystem)
+    trials = 2 if mode == "large" else 8
+    _, done, said = run(candidate, filesystem, f"dio-whole --mode {mode} --trials {trials}")
+    assert [trial["outcome"] for trial in done] == ["held"] * trials, said
 
 
 def test_a_lock_that_keeps_nobody_out_does_not_pass_for_a_fine_one(
