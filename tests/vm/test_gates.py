@@ -63,10 +63,11 @@ def run(machine: Machine, filesystem: str, command: str) -> tuple[int, list[dict
 @pytest.mark.parametrize("name", GATES)
 def test_a_gate_holds_on_stock(lab: Lab, stock: Machine, filesystem: str, name: str) -> None:
     gate = GATES[name]
-    if filesystem not in gate.filesystems:
-        pytest.skip(f"{name} is not for {filesystem}")
     lab.mount(stock, filesystem)
     status, trials, said = run(stock, filesystem, f"{gate.command} --trials 3")
+    if filesystem not in gate.filesystems:
+        assert status == 4 and "# SKIP" in said
+        return
     assert [trial["outcome"] for trial in trials] == ["held"] * 3, said
     assert status == 0
 
@@ -76,9 +77,7 @@ def test_a_gate_finds_what_is_planted(
     lab: Lab, stock: Machine, filesystem: str, name: str
 ) -> None:
     gate = GATES[name]
-    if filesystem not in gate.filesystems:
-        pytest.skip(f"{name} is not for {filesystem}")
-    for kind in gate.plants:
+    for kind in gate.plants if filesystem in gate.filesystems else ():
         lab.mount(stock, filesystem)
         status, trials, said = run(stock, filesystem, f"{gate.command} --trials 2 --plant {kind}")
         assert [trial["outcome"] for trial in trials] == ["exposed", "held"], f"{kind}: {said}"
@@ -91,7 +90,7 @@ def test_a_stuck_gate_says_who_waits_for_what(
 ) -> None:
     gate = GATES[name]
     if filesystem not in gate.filesystems:
-        pytest.skip(f"{name} is not for {filesystem}")
+        return
     lab.mount(stock, filesystem)
     status, (trial,), said = run(
         stock, filesystem, f"{gate.command} --trials 2 --plant stuck --bound 6"
