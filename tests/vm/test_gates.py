@@ -92,6 +92,19 @@ def test_a_gate_finds_what_is_planted(
         assert status == 1
 
 
+def test_a_direct_read_that_meets_a_store_is_counted(
+    lab: Lab, stock: Machine, filesystem: str
+) -> None:
+    """It fails with EIO on a good kernel; stress took one in 60 for a disk error."""
+    lab.mount(stock, filesystem)
+    status, trials, said = run(
+        stock, filesystem, "stress --seconds 1 --trials 1 --plant collision"
+    )
+    assert [trial["outcome"] for trial in trials] == ["held"], said
+    assert trials[0]["dio_collisions"] >= 1, said
+    assert status == 0
+
+
 @for_its_filesystems
 def test_a_stuck_gate_says_who_waits_for_what(
     lab: Lab, stock: Machine, filesystem: str, name: str

@@ -26,6 +26,9 @@
  * meets a direct write may leave the old page in the cache, as the kernel says
  * itself, and dio-write-fault is about that. The others are.
  *
+ * --plant collision makes one of the failures that direct I/O is allowed, which is
+ * counted and must not expose the trial.
+ *
  * A trial takes --seconds (20) and the checks. Bound: 300 s more.
  */
 #include <errno.h>
@@ -237,6 +240,8 @@ static void plant(struct trial *t)
 	} else if (!strcmp(t->plant, "leak")) {
 		if (pwrite(chaos.fd, (char[]){ FILLER_BYTE }, 1, prng_below(&t->rng, CHAOS_MAX)) != 1)
 			race_invalid(t, "plant: %s", strerror(errno));
+	} else if (!strcmp(t->plant, "collision") && !chaos_collide(&chaos)) {
+		race_invalid(t, "plant: %s", strerror(errno));
 	}
 }
 
@@ -264,11 +269,11 @@ static void check(struct trial *t)
 {
 	unsigned int i;
 
-	note_all(t);
 	/* What cannot be written back for want of space is not known after a mount. */
 	unlinkat(t->dirfd, "filler", 0);
 	if (t->plant)
 		plant(t);
+	note_all(t);
 	for (i = 0; i < WORKERS; i++)
 		model_verify(&models[i], t, "at the end");
 	chaos_verify(&chaos, t, "at the end");
@@ -294,7 +299,7 @@ static void check(struct trial *t)
 
 static const struct race race = {
 	.name	= "stress",
-	.plants	= "cache leak fsck " PLANT_STUCK,
+	.plants	= "cache leak collision fsck " PLANT_STUCK,
 	.open	= open_all,
 	.setup	= setup,
 	.a	= racer_a,

@@ -99,6 +99,33 @@ static int sync_counted(struct chaos *c)
 	return 0;
 }
 
+/*
+ * A direct read that meets a page which mmap has dirtied since the cache was
+ * written back finds a delayed block, and gives up with EIO (iomap_dio_iter(),
+ * "Direct I/O collision with buffered writes!"). That is no disk error, either.
+ */
+static ssize_t read_counted(struct chaos *c, int fd, void *to, size_t len, off_t at)
+{
+	ssize_t n = pread(fd, to, len, at);
+
+	if (n >= 0 || errno != EIO || fd != c->direct)
+		return n;
+	atomic_fetch_add(&c->collisions, 1);
+	return 0;
+}
+
+bool chaos_collide(struct chaos *c)
+{
+	/*
+	 * A hole, a block, a hole: the first zeroes the third through the mapping,
+	 * which makes it a delayed block before the read gets there.
+	 */
+	if (ftruncate(c->fd, 0) || ftruncate(c->fd, 5 * PAGE) ||
+	    pwrite(c->fd, "\xff", 1, PAGE) != 1 || sync_counted(c))
+		return false;
+	return !read_counted(c, c->direct, c->map + 2 * PAGE, 3 * PAGE, 0);
+}
+
 bool chaos_step(struct chaos *c, struct trial *t, uint64_t *rng)
 {
 	static _Thread_local unsigned char buf[16 * PAGE] __attribute__((aligned(PAGE)));
@@ -127,12 +154,12 @@ bool chaos_step(struct chaos *c, struct trial *t, uint64_t *rng)
 			   prng_below(rng, CHAOS_MAX / PAGE) * PAGE);
 		break;
 	case 4:
-		n = pread(c->direct, c->map + at, PAGE,
-			  prng_below(rng, CHAOS_MAX / PAGE) * PAGE);
+		n = read_counted(c, c->direct, c->map + at, PAGE,
+				 prng_below(rng, CHAOS_MAX / PAGE) * PAGE);
 		break;
 	case 5:
 	case 6:
-		n = pread(prng_below(rng, 2) ? c->fd : c->direct, buf, len, at);
+		n = read_counted(c, prng_below(rng, 2) ? c->fd : c->direct, buf, len, at);
 		if (n > 0)
 			clean = !leaked(t, buf, n, "read");
 		break;

@@ -19,7 +19,7 @@ struct chaos {
 	char		*map;		/* CHAOS_MAX bytes, shared */
 	bool		can_clone;	/* the file system can share blocks */
 	atomic_llong	calls;		/* chaos_step() since the file was made */
-	atomic_llong	collisions;	/* direct writes that left an old page in the cache */
+	atomic_llong	collisions;	/* of direct I/O with stores, as the kernel told */
 };
 
 /* Opens the file, or with @anew makes it. False, with errno, on failure. */
@@ -31,6 +31,12 @@ void chaos_close(struct chaos *c);
  * that neither a full disk nor another thread explains, or a foreign byte.
  */
 bool chaos_step(struct chaos *c, struct trial *t, uint64_t *rng);
+
+/*
+ * Makes a direct read give up on a page that mmap has dirtied, with nobody about:
+ * counted in @collisions. False, with errno, if the set-up failed.
+ */
+bool chaos_collide(struct chaos *c);
 
 /* Reads all of it, with nobody about; foreign bytes are exposed. @when ends the sentence. */
 void chaos_verify(struct chaos *c, struct trial *t, const char *when);
