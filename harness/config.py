@@ -241,7 +241,14 @@ class _Reader:
         self.refers((*key, "tree"), kernel.tree, "tree", config.tree)
         line = config.tree[kernel.tree].line
         available = {p.parent.parent.name for p in self.root.glob(f"patches/*/{line}/series")}
-        for i, series in enumerate(self.distinct((*key, "series"), kernel.series)):
+        names = [series.partition(":") for series in kernel.series]
+        for i, (_, colon, count) in enumerate(names):
+            if colon and not re.fullmatch(r"[1-9][0-9]*", count):
+                self.fail(
+                    (*key, "series", i),
+                    f"{count!r} is not a number of patches: write 'name' or 'name:N'",
+                )
+        for i, series in enumerate(self.distinct((*key, "series"), [n for n, _, _ in names])):
             if series not in available:
                 self.fail(
                     (*key, "series", i),

@@ -37,7 +37,7 @@ class Kernel(Table, frozen=True, kw_only=True):
 
     role: Role
     tree: str
-    series: list[str] = []
+    series: list[str] = []  # "name", or "name:N" for its first N patches
     fragments: list[str]  # names under vm/kconfig/, without ".config"
 
 

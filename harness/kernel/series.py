@@ -38,9 +38,11 @@ _AM = ("am", "--quiet", "--no-3way", "--keep-cr", "--committer-date-is-author-da
 def patches(series: str, line: str, root: Path) -> list[Path]:
     """Files of `series` for tree line `line`, in order, from its quilt `series` file.
 
-    `root` is the directory of harness.toml.  Raises UsageError naming the nearest
-    existing name when the series, its line or a file of it is missing.
+    `root` is the directory of harness.toml.  "name:N" is the first N of them.  Raises
+    UsageError naming the nearest existing name when the series, its line or a file of
+    it is missing, and one that says how many there are when they are fewer than N.
     """
+    series, _, count = series.partition(":")
     home = root / "patches"
     folder = home / series
     if not folder.is_dir():
@@ -65,7 +67,12 @@ def patches(series: str, line: str, root: Path) -> list[Path]:
         if not path.is_file():
             raise _missing(f"{listing}:{number}: no patch {words[0]!r}", words[0], directory)
         found.append(path)
-    return found
+    if count and int(count) > len(found):
+        raise UsageError(
+            f"{listing} has {len(found)} patches, not {count}",
+            hint=f"write {series!r}, or a smaller number, in harness.toml",
+        )
+    return found[: int(count)] if count else found
 
 
 def _missing(message: str, name: str, directory: Path) -> UsageError:

@@ -101,13 +101,13 @@ def steps(
 
 def _before(after: str, recipe: build.Recipe, cfg: config.Config) -> int:
     """How many patches come before series `after` in the kernel."""
-    names = recipe.kernel.series
+    names = [entry.partition(":")[0] for entry in recipe.kernel.series]
     if after and after not in names:
         raise UsageError(
             f"kernel {recipe.name!r} has no series {after!r}{config.nearest(after, names)}",
             hint="harness list",
         )
-    earlier = names[: names.index(after)] if after else []
+    earlier = recipe.kernel.series[: names.index(after)] if after else []
     return sum(len(series.patches(name, recipe.source.line, cfg.root)) for name in earlier)
 
 

@@ -149,6 +149,17 @@ def test_series_file_order_comments_and_options(root: Path) -> None:
         series.patches("one", "6.12", root)
 
 
+def test_the_first_patches_of_a_series(root: Path) -> None:
+    directory = fake.write_series(root, "one", {"a.patch": ONE, "b.patch": TWO, "c.patch": NEW})
+    names = [path.name for path in series.patches("one:2", "6.12", root)]
+    assert names == ["a.patch", "b.patch"]
+    assert len(series.patches("one:3", "6.12", root)) == 3
+    with pytest.raises(UsageError) as caught:
+        series.patches("one:4", "6.12", root)
+    assert str(caught.value) == f"{directory / 'series'} has 3 patches, not 4"
+    assert caught.value.hint == "write 'one', or a smaller number, in harness.toml"
+
+
 def test_missing_names_come_with_the_nearest(root: Path) -> None:
     directory = fake.write_series(root, "race-windows", {"0001-one.patch": ONE})
     with pytest.raises(UsageError, match=r"no series 'race-window'.*mean 'race-windows'"):
