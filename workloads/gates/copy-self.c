@@ -346,8 +346,9 @@ static void chill(struct trial *t)
 	race_note(t, "drops", drops);
 }
 
-static void compare(struct trial *t, const char *view, const unsigned char *got)
+static void compare(struct trial *t, const char *view, const void *seen)
 {
+	const unsigned char *got = seen;
 	size_t i, wrong = 0, first = 0;
 
 	for (i = 0; i < SIZE; i++)
@@ -359,26 +360,9 @@ static void compare(struct trial *t, const char *view, const unsigned char *got)
 
 static void check(struct trial *t)
 {
-	static unsigned char *got;
-
-	if (!got)
-		got = aligned_buffer(SIZE);
 	if (t->plant)
 		file_plant(&file, t, 0, SIZE);
-	if (!race_copy(got, file.map, SIZE))
-		race_exposed(t, "SIGBUS below the end of the file");
-	else
-		compare(t, "mmap", got);
-	if (pread(file.fd, got, SIZE, 0) != (ssize_t)SIZE)
-		race_exposed(t, "pread: %s", strerror(errno));
-	else
-		compare(t, "pread", got);
-	if (!file_drop_cache(&file, 0, SIZE))
-		race_exposed(t, "fdatasync: %s", strerror(errno));
-	if (pread(file.direct, got, SIZE, 0) != (ssize_t)SIZE)
-		race_exposed(t, "direct: %s", strerror(errno));
-	else
-		compare(t, "direct", got);
+	file_check_views(&file, t, compare);
 }
 
 static struct race race = {

@@ -172,8 +172,9 @@ static void faults(struct trial *t)
 	race_note(t, "accesses", atomic_load(&accesses));
 }
 
-static void check_view(struct trial *t, const char *view, const char *got)
+static void check_view(struct trial *t, const char *view, const void *seen)
 {
+	const char *got = seen;
 	size_t at;
 
 	for (at = 0; at < SIZE; at += sizeof(uint64_t)) {
@@ -191,22 +192,9 @@ static void check_view(struct trial *t, const char *view, const char *got)
 
 static void check(struct trial *t)
 {
-	static char *got;
-
-	if (!got)
-		got = aligned_buffer(SIZE);
 	if (t->plant)
 		file_plant(&file, t, 0, SIZE);
-	if (!race_copy(got, file.map, SIZE))
-		race_exposed(t, "SIGBUS below the end of the file");
-	else
-		check_view(t, "mmap", got);
-	if (!file_drop_cache(&file, 0, SIZE))
-		race_exposed(t, "fdatasync: %s", strerror(errno));
-	if (pread(file.direct, got, SIZE, 0) != (ssize_t)SIZE)
-		race_exposed(t, "direct: %s", strerror(errno));
-	else
-		check_view(t, "direct", got);
+	file_check_views(&file, t, check_view);
 }
 
 static struct race race = {

@@ -139,6 +139,31 @@ void file_check_zero(struct file *f, struct trial *t, size_t offset, size_t len)
 	}
 }
 
+void file_check_views(struct file *f, struct trial *t, file_compare *compare)
+{
+	static void *got;
+	static size_t size;
+
+	if (size < f->size) {
+		got = aligned_buffer(f->size);
+		size = f->size;
+	}
+	if (!race_copy(got, f->map, f->size))
+		race_exposed(t, "SIGBUS below the end of the file");
+	else
+		compare(t, "mmap", got);
+	if (pread(f->fd, got, f->size, 0) != (ssize_t)f->size)
+		race_exposed(t, "pread: %s", strerror(errno));
+	else
+		compare(t, "pread", got);
+	if (!file_drop_cache(f, 0, f->size))
+		race_exposed(t, "fdatasync: %s", strerror(errno));
+	if (pread(f->direct, got, f->size, 0) != (ssize_t)f->size)
+		race_exposed(t, "direct: %s", strerror(errno));
+	else
+		compare(t, "direct", got);
+}
+
 void file_plant(struct file *f, struct trial *t, size_t offset, size_t len)
 {
 	size_t at = offset + prng_below(&t->rng, len);

@@ -47,6 +47,16 @@ bool file_drop_cache(struct file *f, size_t offset, size_t len);
  */
 void file_check_zero(struct file *f, struct trial *t, size_t offset, size_t len);
 
+/* Says what is wrong with @got, all of a file, seen through @view. */
+typedef void file_compare(struct trial *t, const char *view, const void *got);
+
+/*
+ * Shows @compare the whole file through the mapping, by buffered pread and, when
+ * it has been written back and dropped, by O_DIRECT pread. A view that cannot be
+ * had exposes the trial.
+ */
+void file_check_views(struct file *f, struct trial *t, file_compare *compare);
+
 /*
  * Self-test. "cache": one wrong byte through the page cache; "disk": one wrong
  * byte through O_DIRECT. At a random place of [@offset, @offset + @len).

@@ -20,73 +20,11 @@
  * Systems:	ext4, XFS; any block size.
  * Switches:	fault, or punch.	Windows: ext4_punch, xfs_punch.
  */
-#include <errno.h>
 #include <fcntl.h>
-#include <string.h>
 
-#include "lib/oracle.h"
-#include "lib/prng.h"
-#include "lib/race.h"
-
-#define PAGES	64
-#define BEFORE	8	/* pages left alone at either end */
-#define HOLE	((PAGES - 2 * BEFORE) * PAGE)
-
-static struct file file;
-
-static void open_file(struct trial *t)
-{
-	file_open(&file, t, "punch-read-fault", PAGES * PAGE);
-}
-
-static void setup(struct trial *t)
-{
-	file_stamp(&file, t, 1, 0, file.size);
-}
-
-static void punch(struct trial *t)
-{
-	/* B is under way first, more or less. */
-	race_spin_us(prng_below(&t->rng_a, 200));
-	if (fallocate(file.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, BEFORE * PAGE, HOLE))
-		race_invalid(t, "fallocate: %s", strerror(errno));
-}
-
-static void fault(struct trial *t)
-{
-	long long touches = 0;
-
-	race_meet(t);
-	do {
-		size_t page = BEFORE + prng_below(&t->rng_b, PAGES - 2 * BEFORE);
-
-		if (race_window_open())
-			race_count_access();
-		if (!race_touch(file.map + page * PAGE))
-			race_untested(t, "SIGBUS below EOF");
-		touches++;
-	} while (!race_a_done());
-	race_note(t, "touches", touches);
-}
-
-static void check(struct trial *t)
-{
-	if (t->plant)
-		file_plant(&file, t, BEFORE * PAGE, HOLE);
-	file_check_zero(&file, t, BEFORE * PAGE, HOLE);
-}
-
-static const struct race race = {
-	.name	= "punch-read-fault",
-	.plants	= "cache disk",
-	.open	= open_file,
-	.setup	= setup,
-	.a	= punch,
-	.b	= fault,
-	.check	= check,
-};
+#include "lib/hole.h"
 
 int main(int argc, char **argv)
 {
-	return race_main(&race, argc, argv);
+	return hole_main("punch-read-fault", FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, argc, argv);
 }
