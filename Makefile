@@ -9,7 +9,7 @@ help:
 	@echo 'make run         set up, run the plan $(PLAN) (PLAN=name, ARGS="-k stock --trials 20")'
 	@echo 'make test        set up, run all tests, unit and vm (ARGS="-k name")'
 	@echo 'make test-unit   only those that boot no kernel'
-	@echo 'make bench       compare wall times with other tools'
+	@echo 'make bench       what a boot costs beside other tools, and a fault beside stock'
 	@echo 'make lint        ruff and mypy'
 	@echo 'make clean       remove .venv and what tools left here; keeps results/ and the cache'
 
