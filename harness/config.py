@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
 import msgspec
 
+from harness.checks import NAME_LENGTH, Checks
 from harness.errors import UsageError
 from harness.position import KeyPath, locate, show
-from harness.shape import brief, fault, nearest, one_line, word
+from harness.shape import fault, nearest, word
 from harness.words import (
     Accel,
     Config,
@@ -26,6 +27,7 @@ from harness.words import (
     Kernel,
     Plan,
     Role,
+    Switch,
     Table,
     Tree,
     TreeKind,
@@ -43,6 +45,7 @@ __all__ = [
     "Kernel",
     "Plan",
     "Role",
+    "Switch",
     "Tree",
     "TreeKind",
     "Window",
@@ -57,9 +60,12 @@ TABLES: Mapping[str, type[Table]] = {
     "kernel": Kernel,
     "guest": Guest,
     "filesystem": Filesystem,
+    "switch": Switch,
     "workload": Workload,
     "plan": Plan,
 }
+
+_OPTIONAL = ("switch",)
 
 # What a tree of each kind is made from; any other key of Tree is refused.
 _TREE_KEYS: Mapping[str, tuple[str, ...]] = {
@@ -69,30 +75,11 @@ _TREE_KEYS: Mapping[str, tuple[str, ...]] = {
     "dir": ("path",),
 }
 
-# Names become directory names, command line words and a part of `uname -r`.
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_NAME_LENGTH = 64
 # The release field of utsname has 64 characters; the rest is version and id.
 _NAME_LENGTHS = {"kernel": 24}
 _SOURCE = re.compile(r"(?:[A-Za-z0-9][A-Za-z0-9._-]*/)*[A-Za-z0-9][A-Za-z0-9._-]*\.c")
 _SOURCE_LENGTH = 200
 _SWITCHES = re.compile(r"[a-z0-9_-]+(?:\+[a-z0-9_-]+)*")
-_MEBIBYTE_LIMIT = 1 << 20  # 1 TiB
-_A_DAY_S = 86400.0
-
-# Inclusive bounds of every number in the file.
-_BOUNDS: Mapping[type[Table], Mapping[str, tuple[float, float]]] = {
-    Guest: {
-        "cpus": (1, 8),  # CONFIG_NR_CPUS in vm/kconfig/base.config
-        "memory_mib": (256, _MEBIBYTE_LIMIT),
-        "disk_mib": (64, _MEBIBYTE_LIMIT),
-        "boot_timeout_s": (1, _A_DAY_S),
-    },
-    Filesystem: {"block_size": (512, 65536)},
-    Workload: {"min_rate": (0, 1), "timeout_s": (1, _A_DAY_S)},
-    Window: {"delay_us": (0, 1_000_000), "probability": (1, 100)},
-    Plan: {"seed": (0, 2**64 - 1)},
-}
 _TRIALS = (1, 1_000_000)
 
 
@@ -122,22 +109,14 @@ def load(path: Path) -> Config:
     return _Reader(path, text).config()
 
 
-class _Reader:
+class _Reader(Checks):
     """One file being checked; every method raises the error it finds first."""
 
     def __init__(self, path: Path, text: str) -> None:
-        self.path = path
+        super().__init__(path, locate(text))
         self.root = path.absolute().parent
         self.text = text
-        self.positions = locate(text)
         self.data: dict[str, Any] = {}
-
-    def fail(self, key: KeyPath, what: str, *, line: int | None = None) -> NoReturn:
-        line = line or self.positions.line(key)
-        raise UsageError(
-            f"{self.path}:{line}: {show(key) or 'file'}: {one_line(what)}",
-            hint=f"${{EDITOR:-vi}} +{line} {self.path}",
-        )
 
     def config(self) -> Config:
         data = self.data = self.parse()
@@ -147,12 +126,12 @@ class _Reader:
             if not isinstance(value, dict):
                 self.fail((key,), f"must be tables [{key}.NAME], not {word(value)}")
         for key in TABLES:
-            if not data.get(key):
+            if not data.setdefault(key, {}) and key not in _OPTIONAL:
                 self.fail((key,), f"missing: at least one [{key}.NAME] is needed")
         tables: dict[str, Any] = {}
         for key, kind in TABLES.items():
             for name, value in data[key].items():
-                self.name((key, name), name, _NAME_LENGTHS.get(key, _NAME_LENGTH))
+                self.name((key, name), name, _NAME_LENGTHS.get(key, NAME_LENGTH))
                 if found := fault(value, kind, (key, name)):
                     self.fail(*found)
                 self.printable((key, name), value)
@@ -214,6 +193,8 @@ class _Reader:
             self.kernel(("kernel", name), kernel, config)
         for name, filesystem in config.filesystem.items():
             self.filesystem(("filesystem", name), filesystem)
+        for name, switch in config.switch.items():
+            self.switch(("switch", name), switch, config)
         for name, workload in config.workload.items():
             self.workload(("workload", name), workload, config)
         for name, plan in config.plan.items():
@@ -272,6 +253,11 @@ class _Reader:
             if not option or re.search(r"[\s,]", option):
                 self.fail((*key, "mount", i), "must be one mount option, without spaces or commas")
 
+    def switch(self, key: KeyPath, switch: Switch, config: Config) -> None:
+        at = (*key, "filesystems")
+        for i, name in enumerate(self.distinct(at, switch.filesystems)):
+            self.refers((*at, i), name, "filesystem", config.filesystem)
+
     def workload(self, key: KeyPath, workload: Workload, config: Config) -> None:
         source = (*key, "source")
         sources = {
@@ -286,6 +272,8 @@ class _Reader:
         for i, switch in enumerate(self.distinct((*key, "switches"), workload.switches)):
             if not _SWITCHES.fullmatch(switch):
                 self.fail((*key, "switches", i), "must be switch names joined by '+'")
+            for name in switch.split("+") if config.switch else ():
+                self.refers((*key, "switches", i), name, "switch", config.switch)
         if workload.kind == "gate" and workload.switches:
             self.fail((*key, "switches"), "a gate does not run on control kernels: no switches")
         for i, role in enumerate(self.distinct((*key, "fires_on"), workload.fires_on)):
@@ -308,6 +296,19 @@ class _Reader:
             for i, window in enumerate(windows):
                 self.name((*at, i, "name"), window.name)
                 self.bounds((*at, i), window, Window)
+                self.rendezvous((*at, i), window)
+
+    def rendezvous(self, key: KeyPath, window: Window) -> None:
+        for end in ("partner", "attempt"):
+            name = getattr(window, end)
+            if name:
+                self.name((*key, end), name)
+            if name == window.name:
+                self.fail((*key, end), f"'{name}' cannot wait for itself")
+        if window.attempt and not window.partner:
+            self.fail((*key, "attempt"), "needs a 'partner', from which it tells who was kept out")
+        if window.partner and not window.delay_us:
+            self.fail((*key, "delay_us"), "must be above 0: it is how long a partner is waited for")
 
     def plan(self, key: KeyPath, plan: Plan, config: Config) -> None:
         for kind in ("kernel", "filesystem", "workload"):
@@ -337,44 +338,3 @@ class _Reader:
                     (*key, "guest"),
                     f"'{plan.guest}' has 1 CPU, and the {workload.kind} '{name}' needs 2",
                 )
-
-    # --- values -----------------------------------------------------------
-
-    def name(self, key: KeyPath, name: str, length: int = _NAME_LENGTH) -> None:
-        if not _NAME.fullmatch(name):
-            self.fail(key, "a name is letters, digits, '.', '_' and '-', a letter or digit first")
-        if len(name) > length:
-            self.fail(key, f"a name here has at most {length} characters, this has {len(name)}")
-
-    def refers(self, key: KeyPath, name: str, kind: str, names: Iterable[str]) -> None:
-        if name not in names:
-            self.fail(key, f"no [{kind}.{show((name,))}]{nearest(name, names)}")
-
-    def some(self, key: KeyPath, values: Sequence[str]) -> None:
-        if not values:
-            self.fail(key, "must not be empty")
-
-    def distinct(self, key: KeyPath, values: Sequence[str]) -> Sequence[str]:
-        for i, value in enumerate(values):
-            if value in values[:i]:
-                self.fail((*key, i), f"'{value}' is named twice")
-        return values
-
-    def bounds(self, key: KeyPath, table: Table, kind: type[Table]) -> None:
-        for name, (low, high) in _BOUNDS.get(kind, {}).items():
-            self.within((*key, name), getattr(table, name), low, high)
-
-    def within(self, key: KeyPath, value: float, low: float, high: float) -> None:
-        if not low <= value <= high:  # false for NaN, too
-            self.fail(key, f"must be from {low:.15g} to {high:.15g}, not {brief(value)}")
-
-    def printable(self, key: KeyPath, value: object) -> None:
-        """Nothing here may smuggle a newline or NUL into a command line."""
-        if isinstance(value, str) and not value.isprintable():
-            self.fail(key, "must not contain control characters")
-        if isinstance(value, dict):
-            for name, inner in value.items():
-                self.printable((*key, name), inner)
-        if isinstance(value, list):
-            for i, inner in enumerate(value):
-                self.printable((*key, i), inner)

@@ -74,7 +74,9 @@ def _workload(workload: Workload) -> str:
 
 def _windows(windows: list[Window]) -> str:
     return " + ".join(
-        f"{w.name} {w.delay_us} us" + (f" {w.probability} %" if w.probability < 100 else "")
+        f"{w.name} {w.delay_us} us"
+        + (f" {w.probability} %" if w.probability < 100 else "")
+        + (f" or until {w.partner}" if w.partner else "")
         for w in windows
     )
 

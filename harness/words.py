@@ -68,6 +68,17 @@ class Window(Table, frozen=True, kw_only=True):
     name: str  # as under debugfs race_windows/
     delay_us: int
     probability: int = 100  # per cent
+    # A rendezvous: held until this window is passed, for delay_us only if it is not ...
+    partner: str = ""
+    attempt: str = ""  # ... which counts as excluded if this one, before the lock, was
+
+    @property
+    def argument(self) -> str:
+        """What the reproducer takes after --window."""
+        meeting = f"@{self.partner}" + (f"/{self.attempt}" if self.attempt else "")
+        return f"{self.name}:{self.delay_us}:{self.probability}" + (
+            meeting if self.partner else ""
+        )
 
 
 class Workload(Table, frozen=True, kw_only=True):
@@ -92,6 +103,13 @@ class Workload(Table, frozen=True, kw_only=True):
     timeout_s: float = 60.0  # up to 400 trials, on KVM; multiplied by the slowdown
 
 
+class Switch(Table, frozen=True, kw_only=True):
+    """A lock site of control kernels that can be turned off."""
+
+    what: str  # one line: what is not locked
+    filesystems: list[str] = []  # that have the site; none = all
+
+
 class Plan(Table, frozen=True, kw_only=True):
     """A named selection of cells."""
 
@@ -110,6 +128,7 @@ class Config(Table, frozen=True, kw_only=True):
     kernel: dict[str, Kernel]
     guest: dict[str, Guest]
     filesystem: dict[str, Filesystem]
+    switch: dict[str, Switch] = {}
     workload: dict[str, Workload]
     plan: dict[str, Plan]
     root: Path = Path()  # directory of harness.toml; set by load(), not a key of the file

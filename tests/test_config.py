@@ -123,6 +123,15 @@ WRONG = [
      "below workloads/"),
     ("windows.ext4 =", "windows.ext5 =", "windows.ext5", "workload.punch.windows.ext5",
      "did you mean 'ext4'?"),
+    # rendezvous
+    ("delay_us = 2000 }]", 'delay_us = 0, partner = "filled" }]', "ext4_punch",
+     "workload.punch.windows.ext4[0].delay_us", "how long a partner is waited for"),
+    ("delay_us = 2000 }]", 'delay_us = 2000, attempt = "fault" }]', "ext4_punch",
+     "workload.punch.windows.ext4[0].attempt", "needs a 'partner'"),
+    ("delay_us = 2000 }]", 'delay_us = 2000, partner = "ext4_punch" }]', "ext4_punch",
+     "workload.punch.windows.ext4[0].partner", "cannot wait for itself"),
+    ("delay_us = 2000 }]", 'delay_us = 2000, partner = "a/b" }]', "ext4_punch",
+     "workload.punch.windows.ext4[0].partner", "a name is letters"),
     # duplicates
     ("[kernel.control]", "[kernel.stock]", "[kernel.stock]\nrole = \"control\"", "kernel.stock",
      "declared twice (first on line 6)"),

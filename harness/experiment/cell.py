@@ -168,7 +168,7 @@ def command(job: Job) -> str:
     if cell.switch:
         argv += ["--switch", cell.switch]
     for window in cell.windows:
-        argv += ["--window", f"{window.name}:{window.delay_us}:{window.probability}"]
+        argv += ["--window", window.argument]
     return shlex.join([*argv, *job.workload.args])
 
 

@@ -32,7 +32,13 @@ def entry(cell: Cell, verdict: Verdict, attempt: Attempt, min_rate: float) -> di
         "switch": cell.variant or None,
         "window": cell.window,
         "windows": [
-            {"name": window.name, "delay_us": window.delay_us, "probability": window.probability}
+            {
+                "name": window.name,
+                "delay_us": window.delay_us,
+                "probability": window.probability,
+                "partner": window.partner or None,
+                "attempt": window.attempt or None,
+            }
             for window in cell.windows
         ],
         "planned": cell.trials,

@@ -92,6 +92,47 @@ def test_probability_holds_a_share_of_the_hits(stock: Machine) -> None:
     assert 60 < delays < 140
 
 
+def meet(machine: Machine, while_held: str) -> dict[str, int]:
+    """Counters after a rendezvous of at most a second, with `while_held` run in it."""
+    partner = f"{WINDOW}_partner"
+    arm(machine, mode="rendezvous", delay_us=1_000_000, partner="selftest_partner",
+        attempt="filemap_fault", met=0, excluded=0)
+    shell(machine, f"echo 0 >{partner}/hits; echo count >{partner}/mode;"
+                   " echo count >/sys/kernel/debug/race_windows/filemap_fault/mode")
+    shell(machine, f"cat {PASS} >/dev/null & while [ $(cat {WINDOW}/held) = 0 ]; do :; done;"
+                   f" {while_held}; wait")
+    counts = shell(machine, f"cat {WINDOW}/met {WINDOW}/excluded {WINDOW}/delays").split()
+    shell(machine, f"echo off >{partner}/mode;"
+                   " echo off >/sys/kernel/debug/race_windows/filemap_fault/mode")
+    arm(machine, partner="", attempt="")
+    return dict(zip(("met", "excluded", "delays"), map(int, counts), strict=True))
+
+
+def test_a_rendezvous_ends_when_the_partner_comes(stock: Machine) -> None:
+    assert meet(stock, f"cat {PASS}_partner >/dev/null") == {"met": 1, "excluded": 0, "delays": 1}
+
+
+def test_a_rendezvous_tells_who_was_kept_out_from_who_never_came(
+    lab: Lab, stock: Machine
+) -> None:
+    assert meet(stock, ":") == {"met": 0, "excluded": 0, "delays": 1}
+    # A page fault that misses the page cache passes the point before its lock.
+    lab.mount(stock, "ext4")
+    fault = f"cp /bin/cat {MOUNT_POINT}/cat; sync; echo 3 >/proc/sys/vm/drop_caches"
+    shell(stock, fault)
+    told = meet(stock, f"{MOUNT_POINT}/cat /dev/null")
+    assert told == {"met": 0, "excluded": 1, "delays": 1}
+
+
+def test_a_rendezvous_needs_a_partner(stock: Machine) -> None:
+    arm(stock)
+    for file, value in (("mode", "rendezvous"), ("partner", "nobody"), ("partner", "selftest")):
+        assert stock.run(f"echo {value} >{WINDOW}/{file}").status != 0, value
+    shell(stock, f"echo selftest_partner >{WINDOW}/partner; echo rendezvous >{WINDOW}/mode")
+    assert stock.run(f"echo '' >{WINDOW}/partner").status != 0
+    arm(stock, partner="")
+
+
 @pytest.mark.parametrize(
     ("file", "value"),
     [("mode", "sometimes"), ("probability", "101"), ("delay_us", "1000001"), ("hits", "7"),
@@ -105,7 +146,7 @@ def test_switches_are_off_at_boot_and_turn_on_and_off(control: Machine) -> None:
     assert set(shell(control, f"cat {SWITCHES}/*").split()) == {"0"}
     assert shell(control, f"ls {SWITCHES}").split() == sorted(
         ["selftest", "fault", "readahead", "mkwrite", "punch", "truncate", "read", "update",
-         "shift", "evict"]
+         "shift", "evict", "swap", "remap", "release", "journal-flag"]
     )
     shell(control, f"echo 1 >{SWITCHES}/selftest")
     assert shell(control, f"cat {SWITCHES}/selftest") == "1"
@@ -129,12 +170,16 @@ def test_stock_has_no_switches(stock: Machine) -> None:
 def test_every_window_and_switch_that_a_workload_names_is_there(
     lab: Lab, stock: Machine, control: Machine
 ) -> None:
-    windows = {window.name for workload in lab.cfg.workload.values()
-               for of_type in workload.windows.values() for window in of_type}
+    windows = {name for workload in lab.cfg.workload.values()
+               for of_type in workload.windows.values() for window in of_type
+               for name in (window.name, window.partner, window.attempt) if name}
     switches = {name for workload in lab.cfg.workload.values()
                 for way_in in workload.switches for name in way_in.split("+")}
     assert windows <= set(shell(stock, "ls /sys/kernel/debug/race_windows").split())
-    assert switches <= set(shell(control, f"ls {SWITCHES}").split())
+    there = set(shell(control, f"ls {SWITCHES}").split())
+    assert switches <= there
+    # Each lock site that can be turned off is one for `harness mutants`.
+    assert set(lab.cfg.switch) == there - {"selftest"}
 
 
 @pytest.mark.parametrize("race", RACES)

@@ -43,6 +43,25 @@ static bool put_number(const char *name, const char *file, unsigned int value)
 	return put(WINDOWS, name, file, text);
 }
 
+static bool window_name(char *to, const char *from, size_t len)
+{
+	if (!len || len >= sizeof(((struct window *)NULL)->name))
+		return false;
+	memcpy(to, from, len);
+	to[len] = '\0';
+	return true;
+}
+
+/* PARTNER[/ATTEMPT] */
+static bool parse_partner(struct window *w, const char *text)
+{
+	size_t len = strcspn(text, "/");
+
+	if (!w->delay_us || !window_name(w->partner, text, len))
+		return false;
+	return !text[len] || window_name(w->attempt, text + len + 1, strlen(text + len + 1));
+}
+
 bool window_parse(struct window *w, const char *text)
 {
 	const char *colon = strchr(text, ':');
@@ -50,15 +69,16 @@ bool window_parse(struct window *w, const char *text)
 
 	memset(w, 0, sizeof(*w));
 	w->probability = 100;
-	if (!colon || colon == text || (size_t)(colon - text) >= sizeof(w->name))
+	if (!colon || !window_name(w->name, text, colon - text))
 		return false;
-	memcpy(w->name, text, colon - text);
 	w->delay_us = strtoul(colon + 1, &end, 10);
 	if (end == colon + 1)
 		return false;
 	if (*end == ':')
 		w->probability = strtoul(end + 1, &end, 10);
-	return !*end && w->probability >= 1 && w->probability <= 100;
+	if (w->probability < 1 || w->probability > 100)
+		return false;
+	return !*end || (*end == '@' && parse_partner(w, end + 1));
 }
 
 static long long counter(const struct window *w, const char *file)
@@ -88,6 +108,16 @@ long long window_hits(const struct window *w)
 long long window_delays(const struct window *w)
 {
 	return counter(w, "delays");
+}
+
+long long window_met(const struct window *w)
+{
+	return counter(w, "met");
+}
+
+long long window_excluded(const struct window *w)
+{
+	return counter(w, "excluded");
 }
 
 long long window_held(const struct window *w)
@@ -124,16 +154,35 @@ const char *window_all_off(void)
 	return for_each(WINDOWS, window_off);
 }
 
+/* Both ends of the lock count only; the window itself is armed by the caller. */
+static bool arm_rendezvous(const struct window *w, const char *task)
+{
+	const char *ends[] = { w->partner, w->attempt };
+	unsigned int i;
+
+	for (i = 0; i < 2 && ends[i][0]; i++)
+		if (!put(WINDOWS, ends[i], "task", task) || !put(WINDOWS, ends[i], "mode", "count"))
+			return false;
+	return put(WINDOWS, w->name, "partner", w->partner) &&
+	       put(WINDOWS, w->name, "attempt", w->attempt) &&
+	       put_number(w->name, "met", 0) && put_number(w->name, "excluded", 0);
+}
+
 const char *window_arm(struct window *w, const char *task)
 {
+	const char *mode = w->partner[0] ? "rendezvous" : w->delay_us ? "delay" : "count";
+
 	/* The mode last: a window is complete before it holds anybody. */
 	if (!put(WINDOWS, w->name, "mode", "off") ||
 	    !put(WINDOWS, w->name, "task", task) ||
 	    !put_number(w->name, "delay_us", w->delay_us) ||
 	    !put_number(w->name, "probability", w->probability) ||
 	    !put_number(w->name, "hits", 0) ||
-	    !put_number(w->name, "delays", 0) ||
-	    !put(WINDOWS, w->name, "mode", w->delay_us ? "delay" : "count"))
+	    !put_number(w->name, "delays", 0))
+		return why;
+	if (w->partner[0] && !arm_rendezvous(w, task))
+		return why;
+	if (!put(WINDOWS, w->name, "mode", mode))
 		return why;
 	if (window_hits(w)) {
 		snprintf(why, sizeof(why), "%s/%s/hits does not read 0 after a reset", WINDOWS,
@@ -146,6 +195,10 @@ const char *window_arm(struct window *w, const char *task)
 void window_disarm(struct window *w)
 {
 	put(WINDOWS, w->name, "mode", "off");
+	if (w->partner[0])
+		put(WINDOWS, w->partner, "mode", "off");
+	if (w->attempt[0])
+		put(WINDOWS, w->attempt, "mode", "off");
 }
 
 const char *switch_set(const char *name, bool on)

@@ -13,12 +13,17 @@ struct window {
 	char		name[32];
 	unsigned int	delay_us;	/* 0: count hits only */
 	unsigned int	probability;	/* per cent */
+	char		partner[32];	/* a rendezvous with this one; "" = a delay */
+	char		attempt[32];	/* what is passed before the lock there, or "" */
 	long long	hits_before;	/* at the start of the trial */
 	long long	delays_before;
+	long long	met_before;
+	long long	excluded_before;
 };
 
 /*
- * Parses NAME:DELAY_US[:PROBABILITY]. Returns false if it is malformed.
+ * Parses NAME:DELAY_US[:PROBABILITY][@PARTNER[/ATTEMPT]]. Returns false if it is
+ * malformed.
  */
 bool window_parse(struct window *w, const char *text);
 
@@ -34,6 +39,10 @@ long long window_hits(const struct window *w);
 
 /* Passes that were held, to the end, since window_arm(); -1 as above. */
 long long window_delays(const struct window *w);
+
+/* Rendezvous that the partner came to, and those it was kept from; as above. */
+long long window_met(const struct window *w);
+long long window_excluded(const struct window *w);
 
 /* Tasks held in the window right now; -1 as above. */
 long long window_held(const struct window *w);

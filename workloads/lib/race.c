@@ -384,13 +384,33 @@ void race_watch_overtaken(const char *name)
 	}
 }
 
+/*
+ * What came of a rendezvous: on a good kernel B comes to the lock and no further
+ * for as long as A waits. That, and not the absence of damage, is why it held.
+ */
+static void judge_rendezvous(struct trial *t)
+{
+	const struct window *w = meeting_point();
+	bool met = window_met(w) > w->met_before;
+	bool excluded = window_excluded(w) > w->excluded_before;
+
+	race_note_string(t, "rendezvous", met ? "met" : excluded ? "excluded" : "missed");
+	if (met)
+		race_untested(t, "%s was passed while %s was held, but nothing came of it",
+			      w->partner, w->name);
+	else if (!excluded)
+		race_untested(t, "nobody came to the lock while %s was held", w->name);
+}
+
 /* --- options and output --- */
 
 static void usage(void)
 {
 	printf("Usage: %s --dir DIR [--trials N] [--seed N] [--switch A[+B]]\n"
-	       "       [--window NAME:DELAY_US[:PROBABILITY]]... [--plant KIND]\n"
+	       "       [--window NAME:DELAY_US[:PROBABILITY][@PARTNER[/ATTEMPT]]]...\n"
+	       "       [--plant KIND] [--first]\n"
 	       "Races the kernel in DIR; KTAP and one JSON line per trial on stdout.\n"
+	       "--first: no further trial once one was exposed.\n"
 	       "Exit: 0 held, 1 exposed, 4 could not be tested.  Kinds of --plant: %s\n"
 	       "Example: %s --dir /mnt --trials 100 --window ext4_punch:2000\n",
 	       race->name, race->plants, race->name);
@@ -521,6 +541,10 @@ static void run_trial(unsigned long seed, unsigned int n)
 	for (i = 0; i < nr_windows; i++) {
 		windows[i].hits_before = window_hits(&windows[i]);
 		windows[i].delays_before = window_delays(&windows[i]);
+		if (!windows[i].partner[0])
+			continue;
+		windows[i].met_before = window_met(&windows[i]);
+		windows[i].excluded_before = window_excluded(&windows[i]);
 	}
 	in_window = 0;
 	atomic_store(&at_line, 0);
@@ -538,7 +562,9 @@ static void run_trial(unsigned long seed, unsigned int n)
 	for (i = 0; i < nr_windows; i++)
 		if (window_hits(&windows[i]) <= windows[i].hits_before)
 			race_untested(&trial, "window %s was not reached", windows[i].name);
-	if (meeting_point()) {
+	if (meeting_point() && meeting_point()->partner[0]) {
+		judge_rendezvous(&trial);
+	} else if (meeting_point()) {
 		race_note(&trial, "in_window", in_window);
 		if (!in_window)
 			race_untested(&trial, "no access met the window %s",
@@ -556,6 +582,7 @@ int race_main(const struct race *r, int argc, char **argv)
 		{ "switch", required_argument, NULL, 'x' },
 		{ "window", required_argument, NULL, 'w' },
 		{ "plant", required_argument, NULL, 'p' },
+		{ "first", no_argument, NULL, '1' },
 		{ "help", no_argument, NULL, 'h' },
 		{ }
 	};
@@ -564,6 +591,7 @@ int race_main(const struct race *r, int argc, char **argv)
 				 .sa_flags = SA_SIGINFO | SA_NODEFER };
 	unsigned long trials = 100, seed = 1;
 	const char *plant = NULL;
+	bool first = false;
 	unsigned int n;
 	int c;
 
@@ -586,10 +614,14 @@ int race_main(const struct race *r, int argc, char **argv)
 			if (nr_windows == MAX_WINDOWS)
 				race_skip("more than %d windows", MAX_WINDOWS);
 			if (!window_parse(&windows[nr_windows++], optarg))
-				race_skip("--window %s: not NAME:DELAY_US[:PROBABILITY]", optarg);
+				race_skip("--window %s: not NAME:DELAY_US[:PROBABILITY][@PARTNER[/ATTEMPT]]",
+					  optarg);
 			break;
 		case 'p':
 			plant = optarg;
+			break;
+		case '1':
+			first = true;
 			break;
 		case 'h':
 			usage();
@@ -623,7 +655,7 @@ int race_main(const struct race *r, int argc, char **argv)
 	plan_printed = true;
 	print_header(seed);
 	fflush(stdout);
-	for (n = 1; n <= trials; n++) {
+	for (n = 1; n <= trials && !(first && count[EXPOSED]); n++) {
 		/* The self-test plants once: one wrong byte must be enough. */
 		trial.plant = n == 1 ? plant : NULL;
 		run_trial(seed, n);
