@@ -164,6 +164,43 @@ void file_check_views(struct file *f, struct trial *t, file_compare *compare)
 		compare(t, "direct", got);
 }
 
+static struct {
+	size_t		pages, head;
+	unsigned int	tag;
+	const bool	*stored;
+} stores;
+
+static void compare_stores(struct trial *t, const char *view, const void *seen)
+{
+	const uint64_t *got = seen;
+	unsigned int wrong = 0;
+	size_t page, i, first = 0;
+
+	for (page = 0; page < stores.pages; page++)
+		for (i = page * PAGE / 8; i < (page + 1) * PAGE / 8; i++) {
+			bool there = page < stores.head ||
+				     (stores.stored[page] && i * 8 == page * PAGE);
+
+			if (got[i] == (there ? stamp(stores.tag, t->number, i * 8) : 0))
+				continue;
+			first = wrong++ ? first : i;
+			break;
+		}
+	if (wrong)
+		race_exposed(t, "%s: %u pages are not what was stored there, first at %zu: %016llx",
+			     view, wrong, first * 8, (unsigned long long)got[first]);
+}
+
+void file_check_stores(struct file *f, struct trial *t, unsigned int tag, size_t head,
+		       const bool *stored)
+{
+	stores.pages = f->size / PAGE;
+	stores.head = head;
+	stores.tag = tag;
+	stores.stored = stored;
+	file_check_views(f, t, compare_stores);
+}
+
 void file_plant(struct file *f, struct trial *t, size_t offset, size_t len)
 {
 	size_t at = offset + prng_below(&t->rng, len);

@@ -26,5 +26,6 @@
 
 int main(int argc, char **argv)
 {
-	return hole_main("punch-read-fault", FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, argc, argv);
+	return hole_main("punch-read-fault", FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+			 way_fault, argc, argv);
 }

@@ -26,5 +26,5 @@
 
 int main(int argc, char **argv)
 {
-	return hole_main("zero-fault", FALLOC_FL_ZERO_RANGE, argc, argv);
+	return hole_main("zero-fault", FALLOC_FL_ZERO_RANGE, way_fault, argc, argv);
 }

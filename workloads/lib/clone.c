@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: GPL-2.0
+/* What reflink-fault and reflink-store share: all but what B does. */
+#include "lib/clone.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include "lib/oracle.h"
+#include "lib/prng.h"
+#include "lib/race.h"
+
+#define PAGES	64
+#define SIZE	(PAGES * PAGE)
+#define BEFORE	8		/* pages of the destination left alone at either end */
+#define AFTER	(PAGES - BEFORE)
+#define WORD	64		/* B stores here in a page, nowhere else */
+#define OLD	17		/* tags of the data of destination and source */
+#define NEW	18
+#define STORED	19
+
+static struct file dest, source;
+static const char *name;
+static bool stores;
+static bool stored[PAGES];	/* by B in this trial, or perhaps */
+
+static void open_files(struct trial *t)
+{
+	struct file_clone_range range = { .src_length = PAGE };
+
+	file_open(&dest, t, name, SIZE);
+	file_open(&source, t, "clone-source", SIZE);
+	file_stamp(&source, t, NEW, 0, SIZE);
+	range.src_fd = source.fd;
+	if (ioctl(dest.fd, FICLONERANGE, &range))
+		race_skip("FICLONERANGE: %s", strerror(errno));
+}
+
+static void setup(struct trial *t)
+{
+	/* Blocks of their own again, for both. */
+	if (ftruncate(dest.fd, 0) || ftruncate(dest.fd, SIZE) || ftruncate(source.fd, 0) ||
+	    ftruncate(source.fd, SIZE))
+		race_invalid(t, "setup: ftruncate: %s", strerror(errno));
+	file_stamp(&dest, t, OLD, 0, SIZE);
+	file_stamp(&source, t, NEW, 0, SIZE);
+	memset(stored, 0, sizeof(stored));
+}
+
+static void clone_middle(struct trial *t)
+{
+	struct file_clone_range range = {
+		.src_fd		= source.fd,
+		.src_offset	= BEFORE * PAGE,
+		.src_length	= (AFTER - BEFORE) * PAGE,
+		.dest_offset	= BEFORE * PAGE,
+	};
+
+	race_spin_us(prng_below(&t->rng_a, 200));
+	if (ioctl(dest.fd, FICLONERANGE, &range))
+		race_invalid(t, "FICLONERANGE: %s", strerror(errno));
+}
+
+static void enter(struct trial *t)
+{
+	long long tries = 0;
+
+	race_meet(t);
+	do {
+		size_t page = BEFORE + prng_below(&t->rng_b, AFTER - BEFORE);
+		char *at = dest.map + page * PAGE;
+
+		if (race_window_open())
+			race_count_access();
+		stored[page] |= stores;
+		if (!(stores ? race_store((uint64_t *)(at + WORD), stamp(STORED, t->number, page)) :
+			       race_touch(at)))
+			race_untested(t, "SIGBUS below EOF");
+		tries++;
+	} while (!race_a_done());
+	race_note(t, "tries", tries);
+}
+
+/* Of a page that B stored to, the word may be its own or what was cloned. */
+static bool right(struct trial *t, size_t page, size_t word, uint64_t got)
+{
+	size_t at = page * PAGE + word * 8;
+	bool inside = page >= BEFORE && page < AFTER;
+
+	if (got == stamp(inside ? NEW : OLD, t->number, at))
+		return true;
+	return word == WORD / 8 && stored[page] && got == stamp(STORED, t->number, page);
+}
+
+static void compare_dest(struct trial *t, const char *view, const void *seen)
+{
+	const uint64_t *got = seen;
+	unsigned int pages = 0;
+	size_t page, word, first = 0;
+
+	for (page = 0; page < PAGES; page++)
+		for (word = 0; word < PAGE / 8; word++)
+			if (!right(t, page, word, got[page * PAGE / 8 + word])) {
+				first = pages++ ? first : page * PAGE + word * 8;
+				break;
+			}
+	if (pages)
+		race_exposed(t, "destination, %s: %u pages that are not the clone's, first at %zu: %016llx",
+			     view, pages, first, (unsigned long long)got[first / 8]);
+}
+
+static void compare_source(struct trial *t, const char *view, const void *seen)
+{
+	const uint64_t *got = seen;
+	size_t i;
+
+	for (i = 0; i < SIZE / 8; i++)
+		if (got[i] != stamp(NEW, t->number, i * 8)) {
+			race_exposed(t, "source, %s: %016llx at %zu, where nobody wrote", view,
+				     (unsigned long long)got[i], i * 8);
+			return;
+		}
+}
+
+static void check(struct trial *t)
+{
+	if (t->plant)
+		file_plant(strcmp(t->plant, "disk") ? &dest : &source, t, BEFORE * PAGE,
+			   (AFTER - BEFORE) * PAGE);
+	file_check_views(&dest, t, compare_dest);
+	/* Not what is cached, which nobody touched, but what dest's writeback hit. */
+	if (!file_drop_cache(&source, 0, SIZE))
+		race_untested(t, "check: source: %s", strerror(errno));
+	file_check_views(&source, t, compare_source);
+}
+
+int clone_main(const char *race_name, bool b_stores, int argc, char **argv)
+{
+	static struct race race = {
+		.plants	= "cache disk",
+		.open	= open_files,
+		.setup	= setup,
+		.a	= clone_middle,
+		.b	= enter,
+		.check	= check,
+	};
+
+	name = race_name;
+	stores = b_stores;
+	race.name = name;
+	return race_main(&race, argc, argv);
+}

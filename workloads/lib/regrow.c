@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: GPL-2.0
+/* What truncate-regrow and truncate-read share: all but the way in. */
+#include "lib/regrow.h"
+
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "lib/prng.h"
+#include "lib/race.h"
+
+#define PAGES	64
+#define KEEP	16	/* pages that survive the shrink */
+
+static struct file file;
+static const char *name, *hold;
+static way_in *way;
+
+static void open_file(struct trial *t)
+{
+	file_open(&file, t, name, PAGES * PAGE);
+}
+
+static void setup(struct trial *t)
+{
+	/* The last trial may have failed between shrink and grow. */
+	if (ftruncate(file.fd, file.size))
+		race_invalid(t, "setup: ftruncate: %s", strerror(errno));
+	file_stamp(&file, t, 4, 0, file.size);
+}
+
+static void shrink(struct trial *t)
+{
+	/*
+	 * Armed: B is known to be past its size check. Unarmed: somewhere in
+	 * the time that a fault takes.
+	 */
+	if (!race_wait_window(hold, 1000))
+		race_spin_us(prng_below(&t->rng_a, 100));
+	if (ftruncate(file.fd, KEEP * PAGE))
+		race_invalid(t, "ftruncate: %s", strerror(errno));
+}
+
+static void enter(struct trial *t)
+{
+	size_t page = KEEP + prng_below(&t->rng_b, PAGES - KEEP);
+
+	/* SIGBUS, or nothing read, is what should happen if the shrink came first. */
+	race_note(t, "refused", !way(&file, page, PAGES));
+	/* Over while A is still held: nothing kept B out. */
+	race_note(t, "entered", race_window_open());
+	race_note(t, "page", page);
+}
+
+static void watch(struct trial *t)
+{
+	(void)t;
+	race_watch_overtaken(hold);
+}
+
+static void check(struct trial *t)
+{
+	if (ftruncate(file.fd, file.size)) {
+		race_invalid(t, "grow: %s", strerror(errno));
+		return;
+	}
+	if (t->plant)
+		file_plant(&file, t, KEEP * PAGE, (PAGES - KEEP) * PAGE);
+	file_check_zero(&file, t, KEEP * PAGE, (PAGES - KEEP) * PAGE);
+}
+
+int regrow_main(const char *race_name, const char *hold_window, way_in *way_for_b, int argc,
+		char **argv)
+{
+	static struct race race = {
+		.plants	= "cache disk",
+		.open	= open_file,
+		.setup	= setup,
+		.a	= shrink,
+		.b	= enter,
+		.watch	= watch,
+		.check	= check,
+	};
+
+	name = race_name;
+	hold = hold_window;
+	way = way_for_b;
+	race.name = name;
+	return race_main(&race, argc, argv);
+}
