@@ -192,6 +192,31 @@ def boot(args: argparse.Namespace) -> int:
     return done.status if 0 <= done.status <= 255 else EXIT_CANNOT_TEST
 
 
+def mutants(args: argparse.Namespace) -> int:
+    """Turn off one lock site at a time; 0 when each is noticed and nothing else fires."""
+    from harness.mutants import run as run_mutants
+    from harness.places import cache_dir
+    from harness.report.terminal import terminal
+
+    with terminal() as listen:
+        matrix, directory = run_mutants(
+            _config(args),
+            args.plan,
+            cache_dir(),
+            Path("results").absolute(),
+            _remembering(args, listen),
+            filesystems=args.filesystem,
+            workloads=args.workload,
+            switches=args.switch,
+            trials=args.trials,
+            seed=args.seed,
+        )
+    for line in matrix.lines():
+        print(line)
+    print(directory / "mutants.json")
+    return matrix.exit_code
+
+
 def list_(args: argparse.Namespace) -> int:
     """Everything in harness.toml, for a person."""
     from harness.listing import lines
@@ -226,6 +251,9 @@ def _parser() -> argparse.ArgumentParser:
     _build_parser(_verb(verbs, "build", build, "build kernels", "harness build stock"))
     _boot_parser(_verb(verbs, "boot", boot, "boot a kernel to a shell, or run a command in it",
                        "harness boot control --exec 'cat /proc/version'"))
+    _mutants_parser(_verb(verbs, "mutants", mutants,
+                          "turn off one lock site at a time and see that it is noticed",
+                          "harness mutants default -f ext4 -x fault"))
     _verb(verbs, "list", list_, "show everything in harness.toml",
           "harness --config other.toml list")
     _verb(verbs, "doctor", doctor, "say what this machine has and lacks", "harness doctor")
@@ -259,7 +287,29 @@ def _config_option(parser: argparse.ArgumentParser, default: str | None) -> None
 
 def _run_parser(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("plan", nargs="?", default="quick", metavar="PLAN", help="default: quick")
-    for short, name in (("-k", "kernel"), ("-f", "filesystem"), ("-w", "workload")):
+    _filters(parser, (("-k", "kernel"), ("-f", "filesystem"), ("-w", "workload")))
+    parser.add_argument(
+        "--trials", type=whole(_TRIALS), metavar="N", help="per cell, instead of the plan's"
+    )
+    parser.add_argument("--seed", type=whole(_SEEDS), metavar="N", help="instead of the plan's")
+
+
+def _mutants_parser(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "plan", nargs="?", default="default", metavar="PLAN", help="default: default"
+    )
+    _filters(parser, (("-f", "filesystem"), ("-w", "workload"), ("-x", "switch")))
+    parser.add_argument(
+        "--trials", type=whole(_TRIALS), default=3, metavar="N",
+        help="for each switch and workload, at most (default: 3)",
+    )  # fmt: skip
+    parser.add_argument("--seed", type=whole(_SEEDS), metavar="N", help="instead of the plan's")
+
+
+def _filters(
+    parser: argparse.ArgumentParser, options: Sequence[tuple[str, str]]
+) -> None:
+    for short, name in options:
         parser.add_argument(
             short,
             f"--{name}",
@@ -268,10 +318,6 @@ def _run_parser(parser: argparse.ArgumentParser) -> None:
             metavar=name.upper(),
             help=f"only this {name} of the plan (again for more)",
         )
-    parser.add_argument(
-        "--trials", type=whole(_TRIALS), metavar="N", help="per cell, instead of the plan's"
-    )
-    parser.add_argument("--seed", type=whole(_SEEDS), metavar="N", help="instead of the plan's")
 
 
 def _build_parser(parser: argparse.ArgumentParser) -> None:
