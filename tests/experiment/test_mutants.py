@@ -180,7 +180,9 @@ def test_a_kernel_that_complains_has_noticed() -> None:
 def test_filters_and_their_errors() -> None:
     found = matrix(KILLED, switches=["fault"], workloads=["punch"])
     assert [entry["switch"] for entry in found.to_json()["matrix"]] == ["fault"]
-    wrong: list[dict[str, Any]] = [{"switches": ["nope"]}, {"workloads": ["dio"]}, {"filesystems": ["xfs"]}]
+    wrong: list[dict[str, Any]] = [
+        {"switches": ["nope"]}, {"workloads": ["dio"]}, {"filesystems": ["xfs"]}
+    ]
     for filters in wrong:
         with pytest.raises(UsageError):
             matrix(KILLED, **filters)

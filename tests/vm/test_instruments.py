@@ -146,7 +146,7 @@ def test_switches_are_off_at_boot_and_turn_on_and_off(control: Machine) -> None:
     assert set(shell(control, f"cat {SWITCHES}/*").split()) == {"0"}
     assert shell(control, f"ls {SWITCHES}").split() == sorted(
         ["selftest", "fault", "readahead", "mkwrite", "punch", "truncate", "read", "update",
-         "shift", "evict", "swap", "remap", "release", "journal-flag"]
+         "shift", "evict", "swap", "remap", "release"]
     )
     shell(control, f"echo 1 >{SWITCHES}/selftest")
     assert shell(control, f"cat {SWITCHES}/selftest") == "1"
