@@ -7,8 +7,8 @@
 
 /*
  * Races FALLOC_FL_COLLAPSE_RANGE, or FALLOC_FL_INSERT_RANGE, against loads and
- * stores through mmap of what is shifted. Odd trials store between writing back
- * and eviction, even ones load and store between eviction and shift; the first
+ * stores through mmap of what is shifted. Odd trials store, to pages that are in
+ * the cache, between writing back and eviction, even ones load and store between eviction and shift; the first
  * window must be the one after eviction, "<file system>_flushed" the other.
  * Returns the exit code.
  */
