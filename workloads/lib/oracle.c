@@ -165,7 +165,7 @@ void file_check_views(struct file *f, struct trial *t, file_compare *compare)
 }
 
 static struct {
-	size_t		pages, head;
+	size_t		pages;
 	unsigned int	tag;
 	const bool	*stored;
 } stores;
@@ -178,8 +178,7 @@ static void compare_stores(struct trial *t, const char *view, const void *seen)
 
 	for (page = 0; page < stores.pages; page++)
 		for (i = page * PAGE / 8; i < (page + 1) * PAGE / 8; i++) {
-			bool there = page < stores.head ||
-				     (stores.stored[page] && i * 8 == page * PAGE);
+			bool there = stores.stored[page] && i * 8 == page * PAGE;
 
 			if (got[i] == (there ? stamp(stores.tag, t->number, i * 8) : 0))
 				continue;
@@ -191,11 +190,9 @@ static void compare_stores(struct trial *t, const char *view, const void *seen)
 			     view, wrong, first * 8, (unsigned long long)got[first]);
 }
 
-void file_check_stores(struct file *f, struct trial *t, unsigned int tag, size_t head,
-		       const bool *stored)
+void file_check_stores(struct file *f, struct trial *t, unsigned int tag, const bool *stored)
 {
 	stores.pages = f->size / PAGE;
-	stores.head = head;
 	stores.tag = tag;
 	stores.stored = stored;
 	file_check_views(f, t, compare_stores);

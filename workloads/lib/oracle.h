@@ -58,12 +58,10 @@ typedef void file_compare(struct trial *t, const char *view, const void *got);
 void file_check_views(struct file *f, struct trial *t, file_compare *compare);
 
 /*
- * The oracle of stores: the first @head pages of @f are stamped with @tag, whole;
- * of the others the first word is if @stored says so, and all else is zero. Looks
- * at three views, as above.
+ * The oracle of stores: the first word of a page of @f is stamped with @tag if
+ * @stored says so of the page, and all else is zero. Looks at three views, as above.
  */
-void file_check_stores(struct file *f, struct trial *t, unsigned int tag, size_t head,
-		       const bool *stored);
+void file_check_stores(struct file *f, struct trial *t, unsigned int tag, const bool *stored);
 
 /*
  * Self-test. "cache": one wrong byte through the page cache; "disk": one wrong
