@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from harness import ending
+from harness import ending, options
 from harness.errors import (
     EXIT_CANNOT_TEST,
     EXIT_EXPECTED,
@@ -27,15 +27,10 @@ from harness.errors import (
     UsageError,
 )
 from harness.events import Event, Listener
-from harness.options import Parser, Version, whole
+from harness.options import Parser, Version
 
 if TYPE_CHECKING:
     from harness.config import Config
-
-_SEEDS = (0, 2**64 - 1)
-_TRIALS = (1, 1_000_000)
-_SECONDS = (1, 7 * 86400)
-_PATCHES = (1, 10_000)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -246,14 +241,22 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action=Version, nargs=0, help="print the version and exit")
     _config_option(parser, None)
     verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
-    _run_parser(_verb(verbs, "run", run, "run a plan and say what it found",
-                      "harness run quick -k control -f ext4 --trials 40"))
-    _build_parser(_verb(verbs, "build", build, "build kernels", "harness build stock"))
-    _boot_parser(_verb(verbs, "boot", boot, "boot a kernel to a shell, or run a command in it",
-                       "harness boot control --exec 'cat /proc/version'"))
-    _mutants_parser(_verb(verbs, "mutants", mutants,
-                          "turn off one lock site at a time and see that it is noticed",
-                          "harness mutants default -f ext4 -x fault"))
+    options.run_options(
+        _verb(verbs, "run", run, "run a plan and say what it found",
+              "harness run quick -k control -f ext4 --trials 40")
+    )  # fmt: skip
+    options.build_options(
+        _verb(verbs, "build", build, "build kernels", "harness build stock")
+    )
+    options.boot_options(
+        _verb(verbs, "boot", boot, "boot a kernel to a shell, or run a command in it",
+              "harness boot control --exec 'cat /proc/version'")
+    )  # fmt: skip
+    options.mutants_options(
+        _verb(verbs, "mutants", mutants,
+              "turn off one lock site at a time and see that it is noticed",
+              "harness mutants default -f ext4 -x fault")
+    )  # fmt: skip
     _verb(verbs, "list", list_, "show everything in harness.toml",
           "harness --config other.toml list")
     _verb(verbs, "doctor", doctor, "say what this machine has and lacks", "harness doctor")
@@ -282,73 +285,6 @@ def _config_option(parser: argparse.ArgumentParser, default: str | None) -> None
         type=Path,
         default=default,
         help="default: harness.toml here or above",
-    )
-
-
-def _run_parser(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("plan", nargs="?", default="quick", metavar="PLAN", help="default: quick")
-    _filters(parser, (("-k", "kernel"), ("-f", "filesystem"), ("-w", "workload")))
-    parser.add_argument(
-        "--trials", type=whole(_TRIALS), metavar="N", help="per cell, instead of the plan's"
-    )
-    parser.add_argument("--seed", type=whole(_SEEDS), metavar="N", help="instead of the plan's")
-
-
-def _mutants_parser(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "plan", nargs="?", default="default", metavar="PLAN", help="default: default"
-    )
-    _filters(parser, (("-f", "filesystem"), ("-w", "workload"), ("-x", "switch")))
-    parser.add_argument(
-        "--trials", type=whole(_TRIALS), default=3, metavar="N",
-        help="for each switch and workload, at most (default: 3)",
-    )  # fmt: skip
-    parser.add_argument("--seed", type=whole(_SEEDS), metavar="N", help="instead of the plan's")
-
-
-def _filters(
-    parser: argparse.ArgumentParser, options: Sequence[tuple[str, str]]
-) -> None:
-    for short, name in options:
-        parser.add_argument(
-            short,
-            f"--{name}",
-            action="append",
-            default=[],
-            metavar=name.upper(),
-            help=f"only this {name} of the plan (again for more)",
-        )
-
-
-def _build_parser(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "kernels", nargs="*", metavar="KERNEL", help="default: all that a plan names"
-    )
-    parser.add_argument(
-        "--each-patch", action="store_true", help="build and boot after each patch of one kernel"
-    )
-    parser.add_argument("--series", default="", metavar="NAME", help="... from this series on")
-    parser.add_argument(
-        "--from", dest="first", type=whole(_PATCHES), metavar="N", help="... from patch N on"
-    )
-    parser.add_argument("--no-boot", dest="boot", action="store_false", help="... build only")
-
-
-def _boot_parser(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("kernel", metavar="KERNEL")
-    parser.add_argument("--guest", metavar="NAME", help="default: the first of harness.toml")
-    parser.add_argument(
-        "--exec",
-        dest="command",
-        metavar="CMD",
-        help="run CMD over SSH, print its output, exit with its status",
-    )
-    parser.add_argument(
-        "--timeout",
-        type=whole(_SECONDS),
-        default=600,
-        metavar="SECONDS",
-        help="for CMD, on KVM; longer under emulation (default: 600)",
     )
 
 

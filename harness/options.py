@@ -1,14 +1,19 @@
 # SPDX-License-Identifier: GPL-2.0
-"""argparse in the house's form: errors are UsageErrors, help fits a screen."""
+"""The command line, in the house's form: errors are UsageErrors, help fits a screen."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, NoReturn
 
 from harness.errors import UsageError
+
+_SEEDS = (0, 2**64 - 1)
+_TRIALS = (1, 1_000_000)
+_SECONDS = (1, 7 * 86400)
+_PATCHES = (1, 10_000)
 
 
 class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
@@ -53,3 +58,72 @@ def whole(bounds: tuple[int, int]) -> Callable[[str], int]:
         raise argparse.ArgumentTypeError(f"must be a whole number from {low} to {high}")
 
     return parse
+
+
+def run_options(parser: argparse.ArgumentParser) -> None:
+    """What `harness run` takes."""
+    parser.add_argument("plan", nargs="?", default="quick", metavar="PLAN", help="default: quick")
+    _filters(parser, (("-k", "kernel"), ("-f", "filesystem"), ("-w", "workload")))
+    parser.add_argument(
+        "--trials", type=whole(_TRIALS), metavar="N", help="per cell, instead of the plan's"
+    )
+    parser.add_argument("--seed", type=whole(_SEEDS), metavar="N", help="instead of the plan's")
+
+
+def mutants_options(parser: argparse.ArgumentParser) -> None:
+    """What `harness mutants` takes."""
+    parser.add_argument(
+        "plan", nargs="?", default="default", metavar="PLAN", help="default: default"
+    )
+    _filters(parser, (("-f", "filesystem"), ("-w", "workload"), ("-x", "switch")))
+    parser.add_argument(
+        "--trials", type=whole(_TRIALS), default=3, metavar="N",
+        help="for each switch and workload, at most (default: 3)",
+    )  # fmt: skip
+    parser.add_argument("--seed", type=whole(_SEEDS), metavar="N", help="instead of the plan's")
+
+
+def _filters(parser: argparse.ArgumentParser, names: Sequence[tuple[str, str]]) -> None:
+    for short, name in names:
+        parser.add_argument(
+            short,
+            f"--{name}",
+            action="append",
+            default=[],
+            metavar=name.upper(),
+            help=f"only this {name} of the plan (again for more)",
+        )
+
+
+def build_options(parser: argparse.ArgumentParser) -> None:
+    """What `harness build` takes."""
+    parser.add_argument(
+        "kernels", nargs="*", metavar="KERNEL", help="default: all that a plan names"
+    )
+    parser.add_argument(
+        "--each-patch", action="store_true", help="build and boot after each patch of one kernel"
+    )
+    parser.add_argument("--series", default="", metavar="NAME", help="... from this series on")
+    parser.add_argument(
+        "--from", dest="first", type=whole(_PATCHES), metavar="N", help="... from patch N on"
+    )
+    parser.add_argument("--no-boot", dest="boot", action="store_false", help="... build only")
+
+
+def boot_options(parser: argparse.ArgumentParser) -> None:
+    """What `harness boot` takes."""
+    parser.add_argument("kernel", metavar="KERNEL")
+    parser.add_argument("--guest", metavar="NAME", help="default: the first of harness.toml")
+    parser.add_argument(
+        "--exec",
+        dest="command",
+        metavar="CMD",
+        help="run CMD over SSH, print its output, exit with its status",
+    )
+    parser.add_argument(
+        "--timeout",
+        type=whole(_SECONDS),
+        default=600,
+        metavar="SECONDS",
+        help="for CMD, on KVM; longer under emulation (default: 600)",
+    )

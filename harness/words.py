@@ -118,6 +118,8 @@ class Plan(Table, frozen=True, kw_only=True):
     workloads: list[str]
     guest: str
     trials: dict[Role, int]  # per cell, by the kernel's role
+    # Instead, where a race must hold: as many as show a rate below this, if all hold.
+    bound: float = 0.0
     seed: int = 1
 
 

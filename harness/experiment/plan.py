@@ -10,6 +10,7 @@ from pathlib import PurePosixPath
 
 from harness.config import Config, Plan, Role, Window, Workload, WorkloadKind, nearest
 from harness.errors import UsageError
+from harness.experiment.statistics import CONFIDENCE, trials_to_exclude
 
 OFF = "off"  # the variant of a control cell in which every switch is off
 # What must fire runs before what must hold.
@@ -149,7 +150,17 @@ def cells(
 
 def planned_trials(plan: Plan, workload: Workload, role: Role) -> int:
     """Trials of a cell when the command line does not say; 0 = nobody says."""
-    return workload.trials.get(role, plan.trials.get(role, 0))
+    if role in workload.trials:
+        return workload.trials[role]
+    if (
+        plan.bound
+        and workload.kind == "race"
+        and role != "control"
+        and role not in workload.fires_on
+    ):
+        # The claim of a verdict is the upper end of a two-sided interval.
+        return trials_to_exclude(plan.bound, (1 + CONFIDENCE) / 2)
+    return plan.trials.get(role, 0)
 
 
 def _switches(workload: Workload, role: Role) -> list[str]:

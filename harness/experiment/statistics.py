@@ -59,27 +59,6 @@ def trials_to_exclude(rate: float, confidence: float = CONFIDENCE) -> int:
     return math.ceil(math.log(1 - confidence) / math.log1p(-rate))
 
 
-def rate_ratio(
-    k1: int, n1: int, k2: int, n2: int, confidence: float = CONFIDENCE
-) -> tuple[float, float]:
-    """The exact interval of rate 1 / rate 2, with `k1` hits in `n1` and `k2` in `n2`.
-
-    Conditional on the sum of the hits: of k1 + k2 hits, each is of the first kind
-    with a chance that the ratio determines, which is a binomial (Przyborowski &
-    Wilenski, Biometrika 31, 1940).  Exact for rare hits, wider than need be for others.
-    n may be seconds or any other measure of effort.  (0, inf) without a hit.
-    Raises ValueError for negative counts, and for an effort that is not above 0.
-    """
-    if k1 < 0 or k2 < 0 or n1 <= 0 or n2 <= 0:
-        raise ValueError(f"{k1} of {n1} against {k2} of {n2} are no rates")
-    low, high = clopper_pearson(k1, k1 + k2, confidence)
-
-    def ratio(share: float) -> float:
-        return math.inf if share >= 1 else share / (1 - share) * n2 / n1
-
-    return ratio(low), ratio(high)
-
-
 def percent(rate: float, towards: Literal["nearest", "up", "down"] = "nearest") -> str:
     """A rate as a person reads it, three significant digits: 0.01146 -> "1.15 %".
 

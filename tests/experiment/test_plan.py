@@ -11,6 +11,7 @@ import pytest
 
 from harness.errors import UsageError
 from harness.experiment.plan import cell_seed, cells, program_key
+from harness.experiment.statistics import clopper_pearson
 from tests.fakes.experiment import config
 
 
@@ -143,3 +144,15 @@ def test_no_trials_for_a_role() -> None:
 
 def test_program_key() -> None:
     assert program_key("races/punch-read-fault.c") == "races/punch-read-fault"
+
+
+def test_a_bound_decides_how_often_a_race_must_hold() -> None:
+    cfg = config(bound=0.01, workloads=["punch", "dio", "splice"])
+    number = {(cell.role, cell.workload): cell.trials for cell in cells(cfg, "quick")}
+    # The claim of a verdict is then what was asked, and with one trial less it is not.
+    assert clopper_pearson(0, number["candidate", "punch"])[1] <= 0.01
+    assert clopper_pearson(0, number["candidate", "punch"] - 1)[1] > 0.01
+    assert number["stock", "punch"] == number["candidate", "dio"] == number["candidate", "punch"]
+    # What must fire, and gates, have the numbers of the plan.
+    assert (number["control", "punch"], number["stock", "dio"]) == (40, 50)
+    assert number["candidate", "splice"] == 4

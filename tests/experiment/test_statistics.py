@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from harness.experiment.statistics import (
     clopper_pearson,
     percent,
-    rate_ratio,
     trials_needed,
     trials_to_exclude,
 )
@@ -121,28 +120,3 @@ def test_no_trials_exclude_nothing_or_everything() -> None:
     for rate in (0.0, 1.0, -0.1):
         with pytest.raises(ValueError, match="excludes"):
             trials_to_exclude(rate)
-
-
-def test_rate_ratio_is_the_conditional_interval() -> None:
-    # Of 11 + 4 hits with equal effort: Clopper-Pearson of 11 of 15 is 0.4490 to 0.9221
-    # (Fisher & Yates), and p / (1 - p) makes that a ratio.
-    low, high = rate_ratio(11, 100, 4, 100)
-    assert low == pytest.approx(0.4490 / 0.5510, rel=1e-3)
-    assert high == pytest.approx(0.9221 / 0.0779, rel=2e-3)
-    # Twice the effort for the first halves its rate.
-    assert rate_ratio(11, 200, 4, 100) == (pytest.approx(low / 2), pytest.approx(high / 2))
-
-
-@given(st.integers(0, 50), st.integers(1, 500), st.integers(0, 50), st.integers(1, 500))
-def test_rate_ratio_turned_round_is_its_reciprocal(k1: int, n1: int, k2: int, n2: int) -> None:
-    low, high = rate_ratio(k1, n1, k2, n2)
-    other_low, other_high = rate_ratio(k2, n2, k1, n1)
-    assert low <= high
-    assert low == pytest.approx(1 / other_high if other_high else math.inf)
-    assert high == pytest.approx(1 / other_low if other_low else math.inf)
-
-
-def test_rate_ratio_without_hits_says_nothing() -> None:
-    assert rate_ratio(0, 10, 0, 10) == (0.0, math.inf)
-    with pytest.raises(ValueError, match="no rates"):
-        rate_ratio(1, 0, 1, 10)
