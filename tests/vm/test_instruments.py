@@ -31,6 +31,8 @@ def arm(machine: Machine, **settings: object) -> None:
                 "delays": 0}
     settings = {**defaults, **settings}
     mode = settings.pop("mode")
+    # While it is off everything can be set: a rendezvous holds on to its partner.
+    shell(machine, f"echo off >{WINDOW}/mode")
     for name, value in settings.items():
         shell(machine, f"echo {value} >{WINDOW}/{name}")
     shell(machine, f"echo {mode} >{WINDOW}/mode")

@@ -174,12 +174,16 @@ static unsigned int wrong_pages(struct trial *t, size_t *first, unsigned int *lo
 	}
 	*lost = 0;
 	for (page = 0; page < PAGES; page++) {
-		/* Nobody stored over the last one. */
 		uint64_t last = value(t, page, stores[page]);
 		int to = shifted(page);
+		uint64_t there = to < 0 ? 0 : seen[to * WORDS + WORD];
 
-		if (stores[page] && seen[page * WORDS + WORD] != last &&
-		    (to < 0 || seen[to * WORDS + WORD] != last))
+		/*
+		 * The last one is where it was made, or was shifted. Then a later
+		 * one, to the page that is there now, may stand in its place.
+		 */
+		if (stores[page] && seen[page * WORDS + WORD] != last && there != last &&
+		    !stored(t, to, there))
 			++*lost;
 	}
 	return wrong;
