@@ -64,65 +64,36 @@ static void clone_middle(struct trial *t)
 		race_invalid(t, "FICLONERANGE: %s", strerror(errno));
 }
 
+static void enter_once(struct trial *t)
+{
+	size_t page = BEFORE + prng_below(&t->rng_b, AFTER - BEFORE);
+	char *at = dest.map + page * PAGE;
+
+	stored[page] |= stores;
+	if (!(stores ? race_store((uint64_t *)(at + WORD), stamp(STORED, t->number, page)) :
+		       race_touch(at)))
+		race_untested(t, "SIGBUS below EOF");
+}
+
 static void enter(struct trial *t)
 {
-	long long tries = 0;
-
-	race_meet(t);
-	do {
-		size_t page = BEFORE + prng_below(&t->rng_b, AFTER - BEFORE);
-		char *at = dest.map + page * PAGE;
-
-		if (race_window_open())
-			race_count_access();
-		stored[page] |= stores;
-		if (!(stores ? race_store((uint64_t *)(at + WORD), stamp(STORED, t->number, page)) :
-			       race_touch(at)))
-			race_untested(t, "SIGBUS below EOF");
-		tries++;
-	} while (!race_a_done());
-	race_note(t, "tries", tries);
+	race_until_done(t, "tries", enter_once);
 }
 
 /* Of a page that B stored to, the word may be its own or what was cloned. */
-static bool right(struct trial *t, size_t page, size_t word, uint64_t got)
+static bool right_in_dest(struct trial *t, size_t at, uint64_t got)
 {
-	size_t at = page * PAGE + word * 8;
+	size_t page = at / PAGE;
 	bool inside = page >= BEFORE && page < AFTER;
 
 	if (got == stamp(inside ? NEW : OLD, t->number, at))
 		return true;
-	return word == WORD / 8 && stored[page] && got == stamp(STORED, t->number, page);
+	return at % PAGE == WORD && stored[page] && got == stamp(STORED, t->number, page);
 }
 
-static void compare_dest(struct trial *t, const char *view, const void *seen)
+static bool right_in_source(struct trial *t, size_t at, uint64_t got)
 {
-	const uint64_t *got = seen;
-	unsigned int pages = 0;
-	size_t page, word, first = 0;
-
-	for (page = 0; page < PAGES; page++)
-		for (word = 0; word < PAGE / 8; word++)
-			if (!right(t, page, word, got[page * PAGE / 8 + word])) {
-				first = pages++ ? first : page * PAGE + word * 8;
-				break;
-			}
-	if (pages)
-		race_exposed(t, "destination, %s: %u pages that are not the clone's, first at %zu: %016llx",
-			     view, pages, first, (unsigned long long)got[first / 8]);
-}
-
-static void compare_source(struct trial *t, const char *view, const void *seen)
-{
-	const uint64_t *got = seen;
-	size_t i;
-
-	for (i = 0; i < SIZE / 8; i++)
-		if (got[i] != stamp(NEW, t->number, i * 8)) {
-			race_exposed(t, "source, %s: %016llx at %zu, where nobody wrote", view,
-				     (unsigned long long)got[i], i * 8);
-			return;
-		}
+	return got == stamp(NEW, t->number, at);
 }
 
 static void check(struct trial *t)
@@ -130,11 +101,11 @@ static void check(struct trial *t)
 	if (t->plant)
 		file_plant(strcmp(t->plant, "disk") ? &dest : &source, t, BEFORE * PAGE,
 			   (AFTER - BEFORE) * PAGE);
-	file_check_views(&dest, t, compare_dest);
+	file_check_words(&dest, t, "destination", right_in_dest);
 	/* Not what is cached, which nobody touched, but what dest's writeback hit. */
 	if (!file_drop_cache(&source, 0, SIZE))
 		race_untested(t, "check: source: %s", strerror(errno));
-	file_check_views(&source, t, compare_source);
+	file_check_words(&source, t, "source", right_in_source);
 }
 
 int clone_main(const char *race_name, bool b_stores, int argc, char **argv)

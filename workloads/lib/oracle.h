@@ -57,11 +57,11 @@ typedef void file_compare(struct trial *t, const char *view, const void *got);
  */
 void file_check_views(struct file *f, struct trial *t, file_compare *compare);
 
-/*
- * The oracle of stores: the first word of a page of @f is stamped with @tag if
- * @stored says so of the page, and all else is zero. Looks at three views, as above.
- */
-void file_check_stores(struct file *f, struct trial *t, unsigned int tag, const bool *stored);
+/* May @got be the 8 bytes at offset @at of the file? */
+typedef bool word_is_right(struct trial *t, size_t at, uint64_t got);
+
+/* Asks @right of each word of the file, in three views as above. @what begins the report. */
+void file_check_words(struct file *f, struct trial *t, const char *what, word_is_right *right);
 
 /*
  * Self-test. "cache": one wrong byte through the page cache; "disk": one wrong

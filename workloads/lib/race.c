@@ -368,6 +368,20 @@ void race_count_access(void)
 	in_window++;
 }
 
+void race_until_done(struct trial *t, const char *key, void (*once)(struct trial *t))
+{
+	long long times = 0;
+
+	race_meet(t);
+	do {
+		if (race_window_open())
+			race_count_access();
+		once(t);
+		times++;
+	} while (!race_a_done());
+	race_note(t, key, times);
+}
+
 void race_watch_overtaken(const char *name)
 {
 	const struct window *w = window_named(name);
@@ -388,9 +402,8 @@ void race_watch_overtaken(const char *name)
  * What came of a rendezvous: on a good kernel B comes to the lock and no further
  * for as long as A waits. That, and not the absence of damage, is why it held.
  */
-static void judge_rendezvous(struct trial *t)
+static void judge_rendezvous(struct trial *t, const struct window *w)
 {
-	const struct window *w = meeting_point();
 	bool met = window_met(w) > w->met_before;
 	bool excluded = window_excluded(w) > w->excluded_before;
 
@@ -528,6 +541,7 @@ static void print_trial(uint64_t started)
 static void run_trial(unsigned long seed, unsigned int n)
 {
 	uint64_t started = race_now_us();
+	const struct window *meeting;
 	unsigned int i;
 
 	trial.number = n;
@@ -562,13 +576,13 @@ static void run_trial(unsigned long seed, unsigned int n)
 	for (i = 0; i < nr_windows; i++)
 		if (window_hits(&windows[i]) <= windows[i].hits_before)
 			race_untested(&trial, "window %s was not reached", windows[i].name);
-	if (meeting_point() && meeting_point()->partner[0]) {
-		judge_rendezvous(&trial);
-	} else if (meeting_point()) {
+	meeting = meeting_point();
+	if (meeting && meeting->partner[0]) {
+		judge_rendezvous(&trial, meeting);
+	} else if (meeting) {
 		race_note(&trial, "in_window", in_window);
 		if (!in_window)
-			race_untested(&trial, "no access met the window %s",
-				      windows[0].name);
+			race_untested(&trial, "no access met the window %s", meeting->name);
 	}
 	print_trial(started);
 }

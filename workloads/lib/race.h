@@ -108,6 +108,12 @@ bool race_window_held(const char *name);
 bool race_window_over(const char *name);
 
 /*
+ * For racer B: meets A, then does @once until A is done, and at least once. Counts
+ * what begins in the window, and adds @key, how often it was done, to the JSON line.
+ */
+void race_until_done(struct trial *t, const char *key, void (*once)(struct trial *t));
+
+/*
  * For watch(), where B is held in a window of its own, @name, until A has
  * overtaken it: returns when A is done, or as soon as the trial counts. It does
  * if B was seen held while A stood in the first window, and was then let go

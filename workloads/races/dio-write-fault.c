@@ -116,29 +116,24 @@ static void write_direct(struct trial *t)
 			     strerror(errno));
 }
 
+static void store_once(struct trial *t)
+{
+	unsigned int page = first + prng_below(&t->rng_b, pages);
+	uint64_t *at = (uint64_t *)(file.map + page * PAGE) + word;
+
+	/* A load first: the folio comes back clean, and is dirtied later. */
+	if (prng_below(&t->rng_b, 2) && !race_touch((char *)at))
+		race_untested(t, "SIGBUS on a load");
+	if (!race_store(at, stamp(7, t->number, page)))
+		race_untested(t, "SIGBUS on a store");
+	stored[page] = true;
+}
+
 static void store(struct trial *t)
 {
-	long long stores = 0;
-
 	/* On stock this fires by luck, too: what the self-test finds was planted. */
-	if (t->plant)
-		return;
-	race_meet(t);
-	do {
-		unsigned int page = first + prng_below(&t->rng_b, pages);
-		uint64_t *at = (uint64_t *)(file.map + page * PAGE) + word;
-
-		if (race_window_open())
-			race_count_access();
-		/* A load first: the folio comes back clean, and is dirtied later. */
-		if (prng_below(&t->rng_b, 2) && !race_touch((char *)at))
-			race_untested(t, "SIGBUS on a load");
-		if (!race_store(at, stamp(7, t->number, page)))
-			race_untested(t, "SIGBUS on a store");
-		stored[page] = true;
-		stores++;
-	} while (!race_a_done());
-	race_note(t, "stores", stores);
+	if (!t->plant)
+		race_until_done(t, "stores", store_once);
 }
 
 /* Pages of @seen that are not as the direct write left them, but for B's word. */

@@ -72,22 +72,17 @@ static void punch(struct trial *t)
 		race_invalid(t, "fallocate: %s", strerror(errno));
 }
 
+static void store_once(struct trial *t)
+{
+	size_t page = BEFORE + prng_below(&t->rng_b, HOLE_PAGES);
+
+	if (!race_store((uint64_t *)(file.map + page * PAGE + STORE_AT), stamp(7, t->number, page)))
+		race_untested(t, "SIGBUS on a store");
+}
+
 static void store(struct trial *t)
 {
-	long long stores = 0;
-
-	race_meet(t);
-	do {
-		size_t page = BEFORE + prng_below(&t->rng_b, HOLE_PAGES);
-
-		if (race_window_open())
-			race_count_access();
-		if (!race_store((uint64_t *)(file.map + page * PAGE + STORE_AT),
-				stamp(7, t->number, page)))
-			race_untested(t, "SIGBUS on a store");
-		stores++;
-	} while (!race_a_done());
-	race_note(t, "stores", stores);
+	race_until_done(t, "stores", store_once);
 }
 
 static void check_stale(struct trial *t)

@@ -32,6 +32,8 @@
 
 #define PAGES	64
 #define SIZE	(PAGES * PAGE)
+#define OURS	15	/* tags of the data that the file has before the swap, and after */
+#define THEIRS	16
 
 #define EXT4_IOC_SWAP_BOOT	_IO('f', 17)
 
@@ -65,7 +67,6 @@ struct swapext {
 
 static struct file file, donor;
 static bool xfs;
-static unsigned int swaps;	/* odd: the file has the donor's data */
 
 static bool swap_boot(void)
 {
@@ -91,19 +92,13 @@ static bool swap_extents(void)
 	return !ioctl(file.fd, XFS_IOC_SWAPEXT, &sx);
 }
 
-/* Tag of the data that the file has after this many swaps. */
-static unsigned int tag(unsigned int after)
-{
-	return after % 2 ? 16 : 15;
-}
-
 static void open_files(struct trial *t)
 {
 	xfs = !strcmp(t->fstype, "xfs");
 	file_open(&file, t, "swap-fault", SIZE);
 	if (xfs)
 		file_open(&donor, t, "swap-fault-donor", SIZE);
-	file_stamp(&file, t, 16, 0, SIZE);
+	file_stamp(&file, t, THEIRS, 0, SIZE);
 	/* The boot loader inode begins empty: it gets the first data. */
 	if (!xfs && (!swap_boot() || ftruncate(file.fd, SIZE)))
 		race_skip("swap with the boot loader: %s", strerror(errno));
@@ -112,15 +107,14 @@ static void open_files(struct trial *t)
 static void setup(struct trial *t)
 {
 	/* Each side anew, so that what is stale is of this trial. */
-	swaps = 0;
 	if (xfs) {
-		file_stamp(&donor, t, 16, 0, SIZE);
+		file_stamp(&donor, t, THEIRS, 0, SIZE);
 	} else {
-		file_stamp(&file, t, 16, 0, SIZE);
+		file_stamp(&file, t, THEIRS, 0, SIZE);
 		if (!swap_boot())
 			race_invalid(t, "setup: swap: %s", strerror(errno));
 	}
-	file_stamp(&file, t, 15, 0, SIZE);
+	file_stamp(&file, t, OURS, 0, SIZE);
 	/* Inode timestamps that the ioctl compares must not change any more. */
 	if (fsync(file.fd))
 		race_invalid(t, "setup: fsync: %s", strerror(errno));
@@ -131,52 +125,29 @@ static void swap(struct trial *t)
 	race_spin_us(prng_below(&t->rng_a, 200));
 	if (!(xfs ? swap_extents() : swap_boot()))
 		race_invalid(t, "swap: %s", strerror(errno));
-	else
-		swaps++;
+}
+
+static void enter_once(struct trial *t)
+{
+	if (!way_fault(&file, prng_below(&t->rng_b, PAGES), PAGES))
+		race_untested(t, "SIGBUS below EOF");
 }
 
 static void enter(struct trial *t)
 {
-	long long tries = 0;
-
-	race_meet(t);
-	do {
-		size_t page = prng_below(&t->rng_b, PAGES);
-
-		if (race_window_open())
-			race_count_access();
-		if (!way_fault(&file, page, PAGES))
-			race_untested(t, "SIGBUS below EOF");
-		tries++;
-	} while (!race_a_done());
-	race_note(t, "tries", tries);
+	race_until_done(t, "tries", enter_once);
 }
 
-static void compare(struct trial *t, const char *view, const void *seen)
+static bool right(struct trial *t, size_t at, uint64_t got)
 {
-	const uint64_t *got = seen;
-	unsigned int pages = 0;
-	size_t i, first = 0;
-
-	for (i = 0; i < SIZE / 8; i += PAGE / 8) {
-		size_t word;
-
-		for (word = i; word < i + PAGE / 8; word++)
-			if (got[word] != stamp(tag(swaps), t->number, word * 8)) {
-				first = pages++ ? first : word * 8;
-				break;
-			}
-	}
-	if (pages)
-		race_exposed(t, "%s: %u pages of the wrong file, first at %zu: %016llx", view,
-			     pages, first, (unsigned long long)got[first / 8]);
+	return got == stamp(THEIRS, t->number, at);
 }
 
 static void check(struct trial *t)
 {
 	if (t->plant)
 		file_plant(&file, t, 0, SIZE);
-	file_check_views(&file, t, compare);
+	file_check_words(&file, t, "the file", right);
 }
 
 static const struct race race = {
