@@ -157,16 +157,9 @@ def boot(args: argparse.Namespace) -> int:
     with terminal() as listen:
         image = ensure(args.kernel, config, cache, listen)
         programs = compile_workloads(config.root, cache, listen)
-        spec = MachineSpec(
-            bzimage=image.bzimage,
-            cpus=guest.cpus,
-            memory_mib=guest.memory_mib,
-            accelerator=probe_accelerator(guest.accel),
-            disk_mib=guest.disk_mib,
-            programs=programs,
-            cmdline=(*guest.cmdline, *(("harness.shell=1",) if args.command is None else ())),
-            boot_timeout_s=guest.boot_timeout_s,
-        )
+        shell = ("harness.shell=1",) if args.command is None else ()
+        accelerator = probe_accelerator(guest.accel)
+        spec = MachineSpec.of(guest, image.bzimage, accelerator, programs, *shell)
     with (
         boot_directory(cache, args.kernel) as directory,
         Machine(spec, directory, config.root, cache, name=args.kernel) as machine,
@@ -193,9 +186,11 @@ def mutants(args: argparse.Namespace) -> int:
     from harness.places import cache_dir
     from harness.report.terminal import terminal
 
+    config = _config(args)
+    _known("plan", args.plan, config.plan)
     with terminal() as listen:
         matrix, directory = run_mutants(
-            _config(args),
+            config,
             args.plan,
             cache_dir(),
             Path("results").absolute(),

@@ -103,16 +103,7 @@ def _boot(
     What is wrong, "" when nothing is, and the kernel's complaints whole.
     """
     guest, image = next(iter(cfg.guest.values())), step.image
-    spec = MachineSpec(
-        bzimage=image.bzimage,
-        cpus=guest.cpus,
-        memory_mib=guest.memory_mib,
-        accelerator=accelerator,
-        disk_mib=guest.disk_mib,
-        programs={},
-        cmdline=tuple(guest.cmdline),
-        boot_timeout_s=guest.boot_timeout_s,
-    )
+    spec = MachineSpec.of(guest, image.bzimage, accelerator, programs={})
     wrong = []
     with boot_directory(cache, image.kernel) as directory:
         machine = Machine(spec, directory, cfg.root, cache, listen=listen, name=str(step))

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.config import Config
-from harness.errors import InfraError, UsageError
+from harness.errors import InfraError
 from harness.events import Event, Listener
 from harness.experiment import facts, mutants, store
 from harness.experiment.mutants import Matrix
@@ -37,8 +37,6 @@ def run(
     far as it got, also after an interruption.  Raises UsageError before anything is
     written, BuildError, InfraError and what booting raises afterwards.
     """
-    if plan not in cfg.plan:
-        raise UsageError(f"no plan {plan!r} in harness.toml", hint="harness list")
     kernel = mutants.kernel_of(cfg, plan)
     chosen = mutants.selection(cfg, plan, filesystems, workloads, switches)
     guest = cfg.guest[cfg.plan[plan].guest]
@@ -53,17 +51,9 @@ def run(
         image = build.ensure(kernel, cfg, cache, listen)
         document["kernel"] = facts.kernel(image, cfg)
 
+        spec = MachineSpec.of(guest, image.bzimage, accelerator, compiled)
+
         def boot(name: str) -> Machine:
-            spec = MachineSpec(
-                bzimage=image.bzimage,
-                cpus=guest.cpus,
-                memory_mib=guest.memory_mib,
-                accelerator=accelerator,
-                disk_mib=guest.disk_mib,
-                programs=compiled,
-                cmdline=tuple(guest.cmdline),
-                boot_timeout_s=guest.boot_timeout_s,
-            )
             directory = kept.cell_directory(name)
             return Machine(spec, directory, cfg.root, cache, listen=listen, name=kernel)
 

@@ -75,10 +75,9 @@ class Window(Table, frozen=True, kw_only=True):
     @property
     def argument(self) -> str:
         """What the reproducer takes after --window."""
-        meeting = f"@{self.partner}" + (f"/{self.attempt}" if self.attempt else "")
-        return f"{self.name}:{self.delay_us}:{self.probability}" + (
-            meeting if self.partner else ""
-        )
+        meeting = f"@{self.partner}" if self.partner else ""
+        meeting += f"/{self.attempt}" if self.attempt else ""
+        return f"{self.name}:{self.delay_us}:{self.probability}{meeting}"
 
 
 class Workload(Table, frozen=True, kw_only=True):

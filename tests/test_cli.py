@@ -21,6 +21,7 @@ import pytest
 from harness import cli
 from harness.errors import BootError, BuildError, InfraError
 from harness.events import Event, silent
+from harness.guest.spec import MachineSpec
 from tests.conftest import TOML, Project
 
 REPOSITORY = Path(__file__).parent.parent
@@ -43,23 +44,11 @@ class Calls:
     answer: tuple[int, str, str] = (0, "", "")
 
 
-@dataclass(frozen=True)
-class FakeSpec:
-    bzimage: Path
-    cpus: int
-    memory_mib: int
-    accelerator: Any
-    disk_mib: int
-    programs: dict[str, Path]
-    cmdline: tuple[str, ...] = ()
-    boot_timeout_s: float = 30.0
-
-
 def fake_machine(calls: Calls) -> type:
     class Machine:
         def __init__(
             self,
-            spec: FakeSpec,
+            spec: MachineSpec,
             directory: Path,
             root: Path,
             cache: Path,
@@ -119,7 +108,7 @@ def calls(
         "harness.kernel.build": {"ensure": ensure},
         "harness.guest.programs": {"compile_workloads": lambda *_: {}},
         "harness.guest.qemu": {"probe_accelerator": lambda asked: asked},
-        "harness.guest.machine": {"Machine": fake_machine(calls), "MachineSpec": FakeSpec},
+        "harness.guest.machine": {"Machine": fake_machine(calls), "MachineSpec": MachineSpec},
     }
     for module, names in fakes.items():
         fake = types.ModuleType(module)

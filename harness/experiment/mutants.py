@@ -23,7 +23,8 @@ from harness.errors import (
 )
 from harness.events import Event, Listener, silent
 from harness.experiment import cell as cells_room
-from harness.experiment.plan import OFF, Cell, cell_seed
+from harness.experiment import plan as plans
+from harness.experiment.plan import OFF, Cell
 from harness.experiment.preflight import MOUNT_POINT, Guest, Job, UntestableError, prepare
 from harness.experiment.trial import Reader
 
@@ -156,39 +157,19 @@ def selection(
     The filters keep only those names.  Raises UsageError for one that is unknown and
     when nothing is left.
     """
-    planned = cfg.plan[plan]
+    planned, where = cfg.plan[plan], f"the mutants of plan {plan!r}"
     races = [name for name in planned.workloads if _takes_part(cfg.workload[name])]
-    for what, asked, known in (
-        ("filesystem", filesystems, planned.filesystems),
-        ("workload", workloads, races),
-        ("switch", switches, list(cfg.switch)),
-    ):
-        for name in asked:
-            if name not in known:
-                raise UsageError(
-                    f"no {what} {name!r} to try mutants with in plan {plan!r}", hint="harness list"
-                )
-    chosen = []
-    for filesystem in planned.filesystems:
-        if filesystems and filesystem not in filesystems:
-            continue
-        sites = [
-            name
-            for name, switch in cfg.switch.items()
-            if filesystem in (switch.filesystems or [filesystem])
-            and (not switches or name in switches)
-        ]
-        fit = [
-            name
-            for name in races
-            if filesystem in (cfg.workload[name].filesystems or [filesystem])
-            and (not workloads or name in workloads)
-        ]
-        if sites and fit:
-            chosen.append((filesystem, sites, fit))
-    if not chosen:
+    races = plans.chosen("workload", workloads, races, where, cfg.workload)
+    sites = plans.chosen("switch", switches, list(cfg.switch), where, cfg.switch)
+    selected = []
+    for name in plans.chosen("filesystem", filesystems, planned.filesystems, where, cfg.filesystem):
+        here = [site for site in sites if name in (cfg.switch[site].filesystems or [name])]
+        fit = [race for race in races if name in (cfg.workload[race].filesystems or [name])]
+        if here and fit:
+            selected.append((name, here, fit))
+    if not selected:
         raise UsageError(f"plan {plan!r}: no switch and race are left", hint="harness list")
-    return chosen
+    return selected
 
 
 def _takes_part(workload: Workload) -> bool:
@@ -295,7 +276,9 @@ def _try(bench: Bench, machine: Guest, workload: str, fate: Fate, trials: int) -
     entry = bench.cfg.workload[workload]
     filesystem = bench.cfg.filesystem[fate.mutant.filesystem]
     switch = "" if fate.mutant.switch == OFF else fate.mutant.switch
-    name = f"{bench.kernel}/{fate.mutant.filesystem}/{workload}@{fate.mutant.switch}"
+    name = plans.cell_name(
+        bench.kernel, fate.mutant.filesystem, workload, fate.mutant.switch
+    )
     cell = Cell(
         kernel=bench.kernel,
         role="control",
@@ -304,7 +287,7 @@ def _try(bench: Bench, machine: Guest, workload: str, fate: Fate, trials: int) -
         switch=switch,
         windows=tuple(entry.windows.get(filesystem.type, ())),
         trials=trials,
-        seed=cell_seed(bench.seed, name),
+        seed=plans.cell_seed(bench.seed, name),
     )
     job = Job(cell, filesystem, entry, bench.cpus, bench.release, _LIMIT_S, bench.emulated)
     machine.run(f"umount {MOUNT_POINT}")  # fails before the first

@@ -56,7 +56,7 @@ class Cell:
     @property
     def name(self) -> str:
         """"control/ext4/punch-read-fault@fault": also the directory under cells/."""
-        return _name(self.kernel, self.filesystem, self.workload, self.variant)
+        return cell_name(self.kernel, self.filesystem, self.workload, self.variant)
 
     @property
     def window(self) -> str | None:
@@ -96,11 +96,12 @@ def cells(
         raise _unknown("plan", plan_name, cfg.plan, "harness.toml", known=())
     if trials is not None and trials < 1:
         raise UsageError(f"--trials {trials}: at least one trial is needed")
-    chosen_kernels = _chosen("kernel", kernels, plan.kernels, plan_name, cfg.kernel)
-    chosen_filesystems = _chosen(
-        "filesystem", filesystems, plan.filesystems, plan_name, cfg.filesystem
+    where = f"plan {plan_name!r}"
+    chosen_kernels = chosen("kernel", kernels, plan.kernels, where, cfg.kernel)
+    chosen_filesystems = chosen(
+        "filesystem", filesystems, plan.filesystems, where, cfg.filesystem
     )
-    chosen_workloads = _chosen("workload", workloads, plan.workloads, plan_name, cfg.workload)
+    chosen_workloads = chosen("workload", workloads, plan.workloads, where, cfg.workload)
     plan_seed = plan.seed if seed is None else seed
 
     result = []
@@ -133,7 +134,7 @@ def cells(
                             windows=tuple(entry.windows.get(kind, ())),
                             trials=planned_trials(plan, entry, role) if trials is None else trials,
                             seed=cell_seed(
-                                plan_seed, _name(kernel, filesystem, workload, variant)
+                                plan_seed, cell_name(kernel, filesystem, workload, variant)
                             ),
                             kind=entry.kind,
                             fires_on=tuple(entry.fires_on),
@@ -176,31 +177,37 @@ def _switches(workload: Workload, role: Role) -> list[str]:
     return [*workload.switches, *([] if workload.fires_on else [""])]
 
 
-def cell_seed(plan_seed: int, cell_name: str) -> int:
+def cell_seed(plan_seed: int, name: str) -> int:
     """The seed of one cell: 1 to 2**31 - 1, the same in every process and on every host.
 
     Made from the name and not from the position, so that a cell that is rerun
     alone gets the seed it had in the whole plan.
     """
-    digest = hashlib.sha256(f"{plan_seed}:{cell_name}".encode()).digest()
+    digest = hashlib.sha256(f"{plan_seed}:{name}".encode()).digest()
     # 31 bits and never zero: fits any C integer type; xorshift sticks at zero.
     return int.from_bytes(digest[:8], "big") % (2**31 - 1) + 1
 
 
-def _name(kernel: str, filesystem: str, workload: str, variant: str) -> str:
+def cell_name(kernel: str, filesystem: str, workload: str, variant: str) -> str:
+    """See Cell.name, which is made here."""
     return f"{kernel}/{filesystem}/{workload}" + (f"@{variant}" if variant else "")
 
 
-def _chosen(
+def chosen(
     what: str,
     asked: Sequence[str],
     planned: Sequence[str],
-    plan_name: str,
+    where: str,
     known: Container[str],
 ) -> list[str]:
+    """Those of `planned` that are `asked` for, in its order; all of them if none is.
+
+    Raises UsageError for one that is not in `where`, which is where `planned` is from;
+    `known` are those of harness.toml.
+    """
     for name in asked:
         if name not in planned:
-            raise _unknown(what, name, planned, f"plan {plan_name!r}", known=known)
+            raise _unknown(what, name, planned, where, known=known)
     return [name for name in dict.fromkeys(planned) if not asked or name in asked]
 
 

@@ -280,16 +280,7 @@ class _Runner:
     def _attempt(self, cell: Cell, directory: Path) -> cells_room.Attempt:
         assert self.accelerator is not None
         image, workload = self.images[cell.kernel], self.cfg.workload[cell.workload]
-        spec = MachineSpec(
-            bzimage=image.bzimage,
-            cpus=self.guest.cpus,
-            memory_mib=self.guest.memory_mib,
-            accelerator=self.accelerator,
-            disk_mib=self.guest.disk_mib,
-            programs=self.programs,
-            cmdline=tuple(self.guest.cmdline),
-            boot_timeout_s=self.guest.boot_timeout_s,
-        )
+        spec = MachineSpec.of(self.guest, image.bzimage, self.accelerator, self.programs)
         planned = plans.planned_trials(self.plan, workload, cell.role) or cell.trials
         job = Job(
             cell=cell,

@@ -13,8 +13,7 @@ import shlex
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -30,6 +29,7 @@ from harness.guest import initramfs, process, qemu, splat, ssh, terminal
 from harness.guest.console import Console
 from harness.guest.inquest import Inquest
 from harness.guest.qmp import Qmp
+from harness.guest.spec import MachineSpec
 from harness.guest.splat import Splat
 from harness.guest.ssh import Completed
 
@@ -48,24 +48,6 @@ BOOT_ATTEMPTS = 3  # for faults of the emulator only
 QMP_LIMIT_S = 5.0
 SSH_LIMIT_S = 5.0
 GRACE_S = 0.4  # for each polite way of ending QEMU
-
-
-@dataclass(frozen=True)
-class MachineSpec:
-    """What a machine is made of.
-
-    cmdline is added to CMDLINE.  boot_timeout_s is on KVM; the accelerator's
-    slowdown stretches it.
-    """
-
-    bzimage: Path
-    cpus: int
-    memory_mib: int
-    accelerator: qemu.Accelerator
-    disk_mib: int
-    programs: Mapping[str, Path]
-    cmdline: Sequence[str] = ()
-    boot_timeout_s: float = 30.0
 
 
 class Machine:

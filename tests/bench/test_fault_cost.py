@@ -15,12 +15,9 @@ from typing import Any
 
 import pytest
 
-from harness.config import load
 from harness.experiment.preflight import MOUNT_POINT
 from harness.guest import qemu
-from harness.guest.programs import compile_workloads
-from harness.places import cache_dir
-from tests.vm.conftest import ROOT, Lab
+from tests.vm.conftest import Lab
 
 KERNELS = ("stock", "candidate-tree", "candidate")
 WORST_RATIO = 1.01  # of candidate to stock
@@ -32,8 +29,7 @@ COMMAND = qemu.command
 
 @pytest.fixture(scope="module")
 def lab() -> Lab:
-    cfg = load(ROOT / "harness.toml")
-    return Lab(cfg, cache_dir(), compile_workloads(cfg.root, cache_dir()))
+    return Lab.here()
 
 
 def counted(**given: Any) -> list[str]:

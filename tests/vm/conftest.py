@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import pytest
 
@@ -49,6 +50,12 @@ class Lab:
     cache: Path
     programs: Mapping[str, Path]
 
+    @classmethod
+    def here(cls) -> Self:
+        """That of this checkout, with its workloads compiled."""
+        cfg, cache = load(ROOT / "harness.toml"), cache_dir()
+        return cls(cfg, cache, compile_workloads(cfg.root, cache, _say))
+
     def image(self, kernel: str) -> Image:
         return ensure(kernel, self.cfg, self.cache, _say)
 
@@ -84,9 +91,7 @@ class Lab:
 
 @pytest.fixture(scope="session")
 def lab() -> Lab:
-    cfg = load(ROOT / "harness.toml")
-    cache = cache_dir()
-    return Lab(cfg, cache, compile_workloads(cfg.root, cache, _say))
+    return Lab.here()
 
 
 @pytest.fixture(scope="module")
