@@ -258,8 +258,9 @@ def _read(
         try:
             data = channel.recv(65536)
         except TimeoutError:
-            outcome.why = dead()
-            if outcome.why:
+            outcome.why = outcome.why or dead()
+            # Its last words may have come between the two questions.
+            if outcome.why and not channel.recv_ready():
                 return
             continue
         outcome.stdout.extend(data)

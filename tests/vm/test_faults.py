@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import BootError, MachineLostError
+from harness.guest import ssh
 from tests.vm.conftest import ROOT, Lab, harness, qemus
 
 
@@ -35,8 +36,20 @@ def test_a_hang_at_boot_ends_at_the_limit(lab: Lab, tmp_path: Path) -> None:
 
 def test_a_panic_in_the_middle_is_told_from_silence(lab: Lab, tmp_path: Path) -> None:
     with lab.machine("stock", tmp_path) as machine:
+
+        def crash(line: str) -> None:
+            # Only now: a line that the guest's SSH server has not sent dies with it.
+            assert line == "before"
+            second = ssh.Connection(machine._port, machine._user, machine._host, 30)
+            second.execute("touch /run/go", 30)
+            second.close()
+
+        wait = "while ! test -e /run/go; do usleep 10000; done"
         with pytest.raises(MachineLostError) as caught:
-            machine.run("echo before; echo c >/proc/sysrq-trigger; sleep 1000")
+            machine.run(
+                f"echo before; {wait}; echo c >/proc/sysrq-trigger; sleep 1000",
+                on_stdout_line=crash,
+            )
         assert "panic" in caught.value.message.lower()
         assert caught.value.completed is not None
         assert caught.value.completed.stdout == "before\n"
