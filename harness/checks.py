@@ -30,7 +30,12 @@ _BOUNDS: Mapping[type[Table], Mapping[str, tuple[float, float]]] = {
     Filesystem: {"block_size": (512, 65536)},
     Workload: {"min_rate": (0, 1), "timeout_s": (1, _A_DAY_S)},
     Window: {"delay_us": (0, 1_000_000), "probability": (1, 100)},
-    Plan: {"bound": (0, 0.5), "seed": (0, 2**64 - 1)},
+    Plan: {
+        "bound": (0, 0.5),
+        "seed": (0, 2**64 - 1),
+        "jobs": (0, 256),
+        "cells_per_boot": (1, 1000),
+    },
 }
 
 

@@ -77,6 +77,7 @@ def run(args: argparse.Namespace) -> int:
             workloads=args.workload,
             trials=args.trials,
             seed=args.seed,
+            jobs=args.jobs,
         )
     if code == EXIT_INTERRUPTED:  # the runner put everything away; main says where
         raise KeyboardInterrupt

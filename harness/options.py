@@ -12,6 +12,7 @@ from harness.errors import UsageError
 
 _SEEDS = (0, 2**64 - 1)
 _TRIALS = (1, 1_000_000)
+_JOBS = (1, 256)
 _SECONDS = (1, 7 * 86400)
 _PATCHES = (1, 10_000)
 
@@ -68,6 +69,9 @@ def run_options(parser: argparse.ArgumentParser) -> None:
         "--trials", type=whole(_TRIALS), metavar="N", help="per cell, instead of the plan's"
     )
     parser.add_argument("--seed", type=whole(_SEEDS), metavar="N", help="instead of the plan's")
+    parser.add_argument(
+        "-j", "--jobs", type=whole(_JOBS), metavar="N", help="guests at once, instead of the plan's"
+    )
 
 
 def mutants_options(parser: argparse.ArgumentParser) -> None:
@@ -90,8 +94,8 @@ def _filters(parser: argparse.ArgumentParser, names: Sequence[tuple[str, str]]) 
             f"--{name}",
             action="append",
             default=[],
-            metavar=name.upper(),
-            help=f"only this {name} of the plan (again for more)",
+            metavar="NAME",
+            help=f"only this {name} (again for more)",
         )
 
 

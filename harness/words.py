@@ -120,6 +120,11 @@ class Plan(Table, frozen=True, kw_only=True):
     # Instead, where a race must hold: as many as show a rate below this, if all hold.
     bound: float = 0.0
     seed: int = 1
+    # Guests at once; 0: as many as the host has CPUs for.
+    jobs: int = 0
+    # How many cells may share a boot: each has a file system of its own, and one
+    # that ends otherwise than expected takes the machine with it.
+    cells_per_boot: int = 1
 
 
 class Config(Table, frozen=True, kw_only=True):

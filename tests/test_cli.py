@@ -244,7 +244,7 @@ def test_no_harness_toml_anywhere(
 
 def test_run_hands_over_what_was_asked(calls: Calls, project: Project) -> None:
     kernels = ["-k", "stock", "--kernel", "control"]
-    others = ["-f", "xfs", "-w", "punch", "--trials", "7", "--seed", "9"]
+    others = ["-f", "xfs", "-w", "punch", "--trials", "7", "--seed", "9", "-j", "3"]
     assert cli.main(["run", *kernels, *others]) == 0
     assert calls.run == {
         "plan": "quick",
@@ -254,6 +254,7 @@ def test_run_hands_over_what_was_asked(calls: Calls, project: Project) -> None:
         "workloads": ["punch"],
         "trials": 7,
         "seed": 9,
+        "jobs": 3,
     }
 
 

@@ -158,6 +158,13 @@ class Run:
             path.mkdir(parents=True, exist_ok=True)
         return path
 
+    def machine_directory(self, name: str) -> Path:
+        """Makes machines/<name>/, for a machine that several cells use, and returns it."""
+        path = self.directory / "machines" / name
+        with writing(self.directory):
+            path.mkdir(parents=True, exist_ok=True)
+        return path
+
     def point_latest(self) -> None:
         """Makes results/latest this run, atomically: readers see the old or the new one."""
         temporary = self.root / f".{LATEST}.{secrets.token_hex(4)}"

@@ -26,6 +26,8 @@ READY = rb"harness: ready\r?\n"
 NO_SERVER = rb"harness: the SSH server did not start[^\r\n]*\r?\n"
 PANIC = rb"Kernel panic - not syncing[^\r\n]*\r?\n"
 
+LOOK_S = 0.2  # the end of the line wakes nobody
+
 Boot = Literal["ready", "panic", "no-server", "ended", "silent"]
 
 
@@ -125,6 +127,28 @@ class Console:
         """Wait until the line is closed and drained; False when it is not."""
         self._thread.join(timeout_s)
         return self.ended
+
+    def await_text(self, text: bytes, timeout_s: float) -> int | None:
+        """Wait until `text` was said; the offset behind its last place, None: not in time."""
+        news = threading.Event()
+
+        def sink(_data: bytes) -> None:
+            news.set()
+
+        deadline = time.monotonic() + timeout_s
+        self.attach(sink)
+        try:
+            while True:
+                ended = self.ended  # before the look: nothing comes after it
+                news.clear()
+                if (at := self.data().rfind(text)) >= 0:
+                    return at + len(text)
+                left = deadline - time.monotonic()
+                if ended or left <= 0:
+                    return None
+                news.wait(min(left, LOOK_S))
+        finally:
+            self.detach(sink)
 
     def await_boot(self, timeout_s: float) -> Boot:
         """Wait for the first of: ready marker, panic, no SSH server, end of line, time out."""

@@ -48,6 +48,7 @@ BOOT_ATTEMPTS = 3  # for faults of the emulator only
 QMP_LIMIT_S = 5.0
 SSH_LIMIT_S = 5.0
 GRACE_S = 0.4  # for each polite way of ending QEMU
+WHOLE = slice(None)
 
 
 class Machine:
@@ -336,9 +337,33 @@ class Machine:
         """Everything the serial console has said so far; also after the end."""
         return self._log.read_bytes() if self._log.exists() else b""
 
-    def splats(self) -> list[Splat]:
-        """The kernel's complaints on the console so far; InfraError when its log has a gap."""
-        return splat.scan(self._console.whole() if self._console is not None else b"")
+    def await_console(self, text: bytes, timeout_s: float) -> int:
+        """Wait until the console has said `text`; returns the offset in bytes behind it.
+
+        timeout_s is on KVM.  InfraError when it is not said by then.
+        """
+        assert self._console is not None
+        limit = timeout_s * self.spec.accelerator.slowdown
+        end = self._console.await_text(text, limit)
+        if end is None:
+            raise InfraError(
+                f"{self.name}: the console did not say {text.decode(errors='replace').strip()!r}"
+                f" in {limit:g} s",
+                hint=f"less {self._log}",
+            )
+        return end
+
+    def splats(self, part: slice = WHOLE) -> list[Splat]:
+        """The kernel's complaints on the console so far; InfraError when its log has a gap.
+
+        `part`: of these bytes of the console only.
+        """
+        return splat.scan(self._console.whole()[part] if self._console is not None else b"")
+
+    def kill(self) -> None:
+        """End QEMU at once, from any thread: who waits for the guest finds it gone."""
+        if self._process is not None:
+            self._process.kill()
 
     def interact(self) -> None:
         """The user's terminal on the serial shell (wants harness.shell=1), to Ctrl-]."""

@@ -87,6 +87,10 @@ class Process:
                 return lines[-1]
         return "it said nothing"
 
+    def kill(self) -> None:
+        """SIGKILL, from any thread, without waiting; not sent to what is reaped already."""
+        self._child.kill()
+
     def stop(self, grace_s: float) -> None:
         """Terminate, after grace_s seconds kill, with all it started; reaped on return.
 

@@ -60,6 +60,8 @@ class FakeMachine:
         self.directory, self.name = directory, name
         self.wall = {"start": 0.1, "ready": 1.5, "ssh": 1.6}
         self.is_open = False
+        self.said = b""  # the marks that were written to the kernel's log
+        self.mounted = ""  # the file system
 
     def __enter__(self) -> Self:
         (self.directory / "console.log").write_text("console\n")
@@ -82,6 +84,10 @@ class FakeMachine:
         assert self.is_open
         self.lab.commands.append(command)
         argv = shlex.split(command)
+        if argv[-1] == ">/dev/kmsg":
+            self.said += argv[1].encode() + b"\r\n"
+        if argv[0] == "mount":
+            self.mounted = argv[2]
         if self.script.dies_in_prepare is not None:
             raise self.script.dies_in_prepare
         if argv[0].startswith(("/workloads/races/", "/workloads/gates/")):
@@ -98,10 +104,17 @@ class FakeMachine:
         return self.script.dmesg
 
     def console(self) -> bytes:
-        return self.script.console
+        return self.script.console + self.said
 
-    def splats(self) -> list[Splat]:
-        assert not self.is_open, "the console is complete only when the machine is closed"
+    def await_console(self, text: bytes, timeout_s: float) -> int:
+        assert text in self.console()
+        return self.console().rindex(text) + len(text)
+
+    def kill(self) -> None:
+        self.lab.killed.append(self.name)
+
+    def splats(self, part: slice = slice(None)) -> list[Splat]:
+        assert part.stop or not self.is_open, "it is complete only when the machine is closed"
         if self.script.scan_error is not None:
             raise self.script.scan_error
         return list(self.script.splats)
@@ -109,12 +122,12 @@ class FakeMachine:
     def _preflight(self, argv: list[str]) -> str:
         if self.script.raw_preflight is not None:
             return self.script.raw_preflight
-        kernel, filesystem, _rest = self.name.split("/")
+        kernel = self.name.split("/")[0].rpartition("-")[2]  # or 001-stock
         seen = {
             "release": f"6.12.0-{kernel}",
             "cpus_online": self.spec.cpus,
             "affinity": [True] * self.spec.cpus,
-            "fs_type": filesystem,
+            "fs_type": self.mounted,
             "block_size": 4096,
             "reflink": False,
             "mount_options": ["rw", "noatime"],
@@ -174,6 +187,7 @@ class Lab:
         self.default = Script()
         self.machines: list[FakeMachine] = []
         self.booted: list[str] = []
+        self.killed: list[str] = []
         self.commands: list[str] = []
         self.timeouts: list[float] = []
         self.built: list[str] = []

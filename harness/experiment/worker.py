@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Runs cells of a run one after another, in one of several threads: from boot to verdict."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from harness.config import Config
+from harness.config import Plan as PlanEntry
+from harness.events import Event, Listener
+from harness.experiment import cell as cells_room
+from harness.experiment import facts, store, verdict
+from harness.experiment import plan as plans
+from harness.experiment.berth import Berth, Bootable
+from harness.experiment.plan import Cell
+from harness.experiment.preflight import Job
+from harness.guest.machine import MachineSpec
+from harness.guest.qemu import Accelerator
+from harness.kernel.build import Image
+
+# A kernel that failed to boot this often, and never did, is not tried again:
+# each further try costs a whole boot timeout and says nothing new.
+BOOT_FAILURES = 2
+# Workload.timeout_s is for up to so many trials; more of them have more time.
+TIMEOUT_TRIALS = 400
+
+
+class StoppedError(Exception):
+    """The run ends early: the cell under way has no verdict."""
+
+
+@dataclass
+class Shared:
+    """What the workers of a run have in common; to be changed under `lock` only."""
+
+    cfg: Config
+    plan: PlanEntry
+    cells: Sequence[Cell]  # all of the run, in their order
+    store: store.Run
+    listen: Listener
+    machine: Callable[[MachineSpec, Path, str], Bootable]
+    accelerator: Accelerator
+    programs: Mapping[str, Path]
+    images: Mapping[str, Image]
+    lock: threading.RLock = field(default_factory=threading.RLock)
+    stop: threading.Event = field(default_factory=threading.Event)
+    verdicts: list[verdict.Verdict] = field(default_factory=list)
+    entries: dict[str, dict[str, Any]] = field(default_factory=dict)  # by cell name
+    under_way: list[Cell] = field(default_factory=list)
+    fired: set[tuple[str, str]] = field(default_factory=set)  # filesystem, workload
+    booted: set[str] = field(default_factory=set)
+    boot_failures: Counter[str] = field(default_factory=Counter)
+    machines: int = 0  # shared ones so far: they are numbered
+    berths: list[Berth] = field(default_factory=list)
+
+    def kill(self) -> None:
+        """Ends every machine that runs, from any thread."""
+        for berth in list(self.berths):
+            berth.kill()
+
+    def machine_directory(self, kernel: str) -> Path:
+        """A new place for a machine that cells share: machines/<number>-<kernel>/."""
+        with self.lock:
+            self.machines += 1
+            number = self.machines
+        return self.store.machine_directory(f"{number:03}-{kernel}")
+
+
+class Worker:
+    """One thread's share of the cells; run() is its whole life."""
+
+    def __init__(self, shared: Shared) -> None:
+        self._all = shared
+        guest = shared.plan.guest
+        self._guest = shared.cfg.guest[guest]
+        self._berth = Berth(self._boot, shared.machine_directory, shared.plan.cells_per_boot)
+        shared.berths.append(self._berth)
+
+    def run(self, take: Callable[[], Cell | None]) -> None:
+        """Runs what take() gives until it gives None; raises what ends the run."""
+        with self._berth:
+            while (cell := take()) is not None:
+                self._cell(cell)
+
+    def _cell(self, cell: Cell) -> None:
+        shared = self._all
+        began, load = time.monotonic(), facts.load()
+        with shared.lock:
+            shared.under_way.append(cell)
+            done = len(shared.verdicts)
+        self._say(cell, "starts", done, state="boot")
+        directory = shared.store.cell_directory(cell.name)
+        attempts, attempt = 1, self._attempt(cell, directory)
+        if attempt.never_ran:
+            why = "; ".join(attempt.faults)
+            shared.listen(Event("note", cell.name, f"no trial ran, once more: {why}"))
+            self._berth.settle(False, directory)
+            _set_aside(directory)
+            attempts, attempt = 2, self._attempt(cell, directory)
+            if attempt.never_ran and not shared.booted and attempt.error is not None:
+                # Nothing has worked yet in this run: every cell would say the same.
+                raise attempt.error
+        min_rate = shared.cfg.workload[cell.workload].min_rate
+        fired = (cell.filesystem, cell.workload) in shared.fired
+        judged = verdict.judge(cell, min_rate, attempt.trials, attempt.evidence(fired))
+        self._berth.settle(judged.as_expected and not attempt.faults, directory)
+        entry = {
+            **facts.entry(cell, judged, attempt, min_rate),
+            **self._berth.story(),
+            "attempts": attempts,
+            "host_load": load,
+            "wall": {**attempt.wall, "cell": round(time.monotonic() - began, 1)},
+            "directory": str(directory.relative_to(shared.store.directory)),
+            "rerun": facts.rerun(shared.cfg, shared.store.document, cell),
+        }
+        with shared.lock:
+            self._keep(cell, judged, attempt, entry, directory)
+            done = len(shared.verdicts)
+        self._say(cell, judged.claim, done, state=judged.state, verdict=judged.to_json())
+
+    def _keep(
+        self,
+        cell: Cell,
+        judged: verdict.Verdict,
+        attempt: cells_room.Attempt,
+        entry: dict[str, Any],
+        directory: Path,
+    ) -> None:
+        """Writes a cell down: from here on it counts as finished, whatever interrupts us."""
+        shared = self._all
+        if cell.must_fire and judged.as_expected:
+            shared.fired.add((cell.filesystem, cell.workload))
+        shared.verdicts.append(judged)
+        shared.entries[cell.name] = entry
+        # In the plan's order, whichever was done first.
+        shared.store.document["cells"] = [
+            shared.entries[each.name] for each in shared.cells if each.name in shared.entries
+        ]
+        store.write_json(
+            directory / "cell.json",
+            {**entry, "preflight": attempt.preflight, "header": attempt.header},
+        )
+        script = facts.rerun_script(shared.cfg, entry["rerun"])
+        store.write_text(directory / "rerun", script, 0o755)
+        shared.store.save()
+        shared.under_way.remove(cell)
+        if judged.as_expected or judged.state in ("untested", "lost"):
+            # The disk is evidence against a kernel only; kept after a full host disk
+            # it would take the next cells' room.
+            delete_disks(directory)
+
+    def _attempt(self, cell: Cell, directory: Path) -> cells_room.Attempt:
+        shared = self._all
+        failures = shared.boot_failures[cell.kernel]
+        if failures >= BOOT_FAILURES and cell.kernel not in shared.booted:
+            return cells_room.Attempt(
+                untested=f"kernel {cell.kernel!r} did not boot in {failures} earlier cells"
+            )
+        job = self._job(cell)
+        guest = self._berth.guest(job, directory)
+        attempt = cells_room.run(job, guest, directory, shared.listen)
+        if shared.stop.is_set() and (attempt.error or not attempt.completed):
+            raise StoppedError(cell.name)
+        with shared.lock:
+            if attempt.booted:
+                shared.booted.add(cell.kernel)
+            shared.boot_failures[cell.kernel] += attempt.boot_failed
+        return attempt
+
+    def _job(self, cell: Cell) -> Job:
+        shared = self._all
+        workload = shared.cfg.workload[cell.workload]
+        planned = plans.planned_trials(shared.plan, workload, cell.role) or cell.trials
+        return Job(
+            cell=cell,
+            filesystem=shared.cfg.filesystem[cell.filesystem],
+            workload=workload,
+            cpus=self._guest.cpus,
+            release=shared.images[cell.kernel].release,
+            # --trials may ask for many times what the time was meant for.
+            timeout_s=workload.timeout_s * max(1.0, cell.trials / min(planned, TIMEOUT_TRIALS)),
+            emulated=shared.accelerator.name == "tcg",
+        )
+
+    def _boot(self, job: Job, directory: Path, name: str) -> Bootable:
+        shared = self._all
+        image = shared.images[job.cell.kernel]
+        spec = MachineSpec.of(self._guest, image.bzimage, shared.accelerator, shared.programs)
+        return shared.machine(spec, directory, name)
+
+    def _say(self, cell: Cell, message: str, done: int, **data: object) -> None:
+        total = len(self._all.cells)
+        self._all.listen(Event("cell", cell.name, message, done, total, data=data))
+
+
+def delete_disks(directory: Path) -> None:
+    """Removes the scratch disks of a cell, which nobody will want to look at."""
+    for path in directory.glob("*.img"):
+        path.unlink(missing_ok=True)
+
+
+def _set_aside(directory: Path) -> None:
+    """Moves a first attempt's files into attempt-1/: evidence, but not the verdict's."""
+    place = directory / "attempt-1"
+    with store.writing(directory):
+        place.mkdir()
+        for path in list(directory.iterdir()):
+            if path != place:
+                shutil.move(path, place / path.name)
+    delete_disks(place)
