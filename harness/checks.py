@@ -32,6 +32,8 @@ _BOUNDS: Mapping[type[Table], Mapping[str, tuple[float, float]]] = {
     Window: {"delay_us": (0, 1_000_000), "probability": (1, 100)},
     Plan: {
         "bound": (0, 0.5),
+        "min_rate": (0, 0.999),
+        "budget_s": (0, 30 * _A_DAY_S),
         "seed": (0, 2**64 - 1),
         "jobs": (0, 256),
         "cells_per_boot": (1, 1000),

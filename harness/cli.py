@@ -78,6 +78,8 @@ def run(args: argparse.Namespace) -> int:
             trials=args.trials,
             seed=args.seed,
             jobs=args.jobs,
+            budget_s=args.budget,
+            modes=[args.mode] if args.mode else [],
         )
     if code == EXIT_INTERRUPTED:  # the runner put everything away; main says where
         raise KeyboardInterrupt

@@ -25,6 +25,7 @@ from harness.words import (
     Filesystem,
     Guest,
     Kernel,
+    Mode,
     Plan,
     Role,
     Switch,
@@ -43,6 +44,7 @@ __all__ = [
     "Filesystem",
     "Guest",
     "Kernel",
+    "Mode",
     "Plan",
     "Role",
     "Switch",
@@ -317,6 +319,8 @@ class _Reader(Checks):
             self.some(at, names)
             for i, name in enumerate(self.distinct(at, names)):
                 self.refers((*at, i), name, kind, getattr(config, kind))
+        self.some((*key, "modes"), plan.modes)
+        self.distinct((*key, "modes"), plan.modes)
         self.refers((*key, "guest"), plan.guest, "guest", config.guest)
         for role, trials in plan.trials.items():
             self.within((*key, "trials", role), trials, *_TRIALS)

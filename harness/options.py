@@ -72,6 +72,12 @@ def run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-j", "--jobs", type=whole(_JOBS), metavar="N", help="guests at once, instead of the plan's"
     )
+    parser.add_argument(
+        "--budget", type=whole(_SECONDS), metavar="SECONDS", help="for all cells, likewise"
+    )
+    parser.add_argument(
+        "--mode", choices=("armed", "unarmed"), help="with windows armed only, or without only"
+    )
 
 
 def mutants_options(parser: argparse.ArgumentParser) -> None:

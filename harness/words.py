@@ -15,6 +15,7 @@ TreeKind = Literal["debian", "git", "tarball", "dir"]
 Role = Literal["control", "stock", "candidate"]
 Accel = Literal["auto", "kvm", "tcg"]
 WorkloadKind = Literal["race", "gate", "bench"]
+Mode = Literal["armed", "unarmed"]
 
 
 class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -119,6 +120,13 @@ class Plan(Table, frozen=True, kw_only=True):
     trials: dict[Role, int]  # per cell, by the kernel's role
     # Instead, where a race must hold: as many as show a rate below this, if all hold.
     bound: float = 0.0
+    # Instead of each workload's min_rate, for a plan of few trials; 0: theirs.
+    min_rate: float = 0.0
+    # All cells together; each has its share, and as many trials as that allows, up to
+    # those above.  0: no limit.
+    budget_s: float = 0.0
+    # With its windows armed, without, or a cell for each: their rates are two things.
+    modes: list[Mode] = msgspec.field(default_factory=lambda: ["armed"])
     seed: int = 1
     # Guests at once; 0: as many as the host has CPUs for.
     jobs: int = 0

@@ -59,6 +59,7 @@ class Attempt:
     header: dict[str, Any] | None = None
     preflight: dict[str, Any] | None = None
     problems: list[str] = field(default_factory=list)
+    planned: int | None = None  # trials that it had the time for
     emulator: str = ""  # what QEMU itself did wrong: then the kernel is not to blame
     wall: dict[str, float] = field(default_factory=dict)  # seconds per stage
 
@@ -87,6 +88,7 @@ class Attempt:
             faults=self.faults,
             untested=self.untested,
             control_fired=control_fired,
+            planned=self.planned,
         )
 
 
@@ -99,7 +101,7 @@ def run(job: Job, machine: Guest, directory: Path, listen: Listener) -> Attempt:
     cannot be written, and lets KeyboardInterrupt through with the machine closed.
     """
     attempt = Attempt()
-    reader = Reader(job.cell.trials)
+    reader = Reader(job.cell.trials, early=job.seconds is not None)
     with (
         store.LineFile(directory / "trials.jsonl") as trials,
         store.LineFile(directory / "output.txt") as output,
@@ -146,6 +148,7 @@ def run(job: Job, machine: Guest, directory: Path, listen: Listener) -> Attempt:
         _scan(job, machine, dmesg, attempt)
         _settle(job.cell, attempt, reader, record)
     attempt.header, attempt.problems = reader.header, reader.problems
+    attempt.planned = reader.expected
     if reader.skip is not None and not attempt.trials:
         attempt.untested = reader.skip
     _check_header(job.cell, attempt)
@@ -165,6 +168,8 @@ def command(job: Job) -> str:
     cell = job.cell
     argv = [f"/workloads/{program_key(job.workload.source)}", "--dir", MOUNT_POINT]
     argv += ["--trials", str(cell.trials), "--seed", str(cell.seed)]
+    if job.seconds is not None:
+        argv += ["--limit", f"{job.seconds:.2f}", "--at-least", str(cell.fewest)]
     if cell.switch:
         argv += ["--switch", cell.switch]
     for window in cell.windows:

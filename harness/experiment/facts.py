@@ -20,7 +20,7 @@ from harness.experiment.verdict import Verdict
 from harness.kernel.build import Image
 
 
-def entry(cell: Cell, verdict: Verdict, attempt: Attempt, min_rate: float) -> dict[str, Any]:
+def entry(cell: Cell, verdict: Verdict, attempt: Attempt) -> dict[str, Any]:
     """The entry of a cell under "cells"."""
     return {
         "name": cell.name,
@@ -30,6 +30,7 @@ def entry(cell: Cell, verdict: Verdict, attempt: Attempt, min_rate: float) -> di
         "workload": cell.workload,
         "kind": cell.kind,
         "switch": cell.variant or None,
+        "armed": cell.armed,
         "window": cell.window,
         "windows": [
             {
@@ -44,18 +45,20 @@ def entry(cell: Cell, verdict: Verdict, attempt: Attempt, min_rate: float) -> di
         "planned": cell.trials,
         "seed": cell.seed,
         "must_fire": cell.must_fire,
-        "min_rate": min_rate if cell.must_fire else None,
+        "may_fire": cell.may_fire,
+        "min_rate": cell.min_rate if cell.must_fire else None,
         "verdict": verdict.to_json(),
         "splats": [{"kind": splat.kind, "title": splat.title} for splat in attempt.splats],
         "problems": attempt.problems,
     }
 
 
-def rerun(cfg: Config, document: Mapping[str, Any], cell: Cell) -> str:
+def rerun(cfg: Config, document: Mapping[str, Any], cell: Cell, trials: int) -> str:
     """The command that runs this cell again, with what its verdict depends on.
 
-    A verdict on a kernel that must hold needs the cells of the same file system and
-    workload that must fire; the seed is the plan's, from which the cell's follows.
+    `trials`: how many there were.  A verdict on a kernel that must hold needs the cells
+    of the same file system and workload that must fire; the seed is the plan's, from
+    which the cell's follows.
     """
     firing = {*cell.fires_on, "control"} if cell.needs_fire else set()
     argv = ["run", document["plan"]]
@@ -65,9 +68,11 @@ def rerun(cfg: Config, document: Mapping[str, Any], cell: Cell) -> str:
         if kernel == cell.kernel or cfg.kernel[kernel].role in firing:
             argv += ["-k", kernel]
     argv += ["-f", cell.filesystem, "-w", cell.workload]
-    trials, rate = cell.trials, cfg.workload[cell.workload].min_rate
-    if cell.needs_fire and rate < 1:  # --trials is for all cells, and fewer cannot show the rate
-        trials = max(trials, trials_needed(rate))
+    if cell.needs_fire and cell.min_rate < 1:
+        # --trials is for all cells, and fewer cannot show the rate.
+        trials = max(trials, trials_needed(cell.min_rate))
+    if len(cfg.plan[document["plan"]].modes) > 1 and not (cell.needs_fire and not cell.armed):
+        argv += ["--mode", "armed" if cell.armed else "unarmed"]
     argv += ["--trials", str(trials), "--seed", str(document["seed"])]
     return f"exec .venv/bin/harness {shlex.join(argv)}"
 

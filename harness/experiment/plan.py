@@ -8,11 +8,17 @@ from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from harness.config import Config, Plan, Role, Window, Workload, WorkloadKind, nearest
+from harness.config import Config, Mode, Plan, Role, Window, Workload, WorkloadKind, nearest
 from harness.errors import UsageError
-from harness.experiment.statistics import CONFIDENCE, trials_to_exclude
+from harness.experiment.statistics import CONFIDENCE, trials_to_exclude, trials_to_show
 
 OFF = "off"  # the variant of a control cell in which every switch is off
+# How a cell is named whose windows only count.
+UNARMED = "~unarmed"
+# A budget leaves a cell no fewer trials: where it must hold, where it must fire once in
+# a while it does not (so many times, and its rate can still be shown).
+FEWEST = 10
+MISSES = 2
 # What must fire runs before what must hold.
 ORDER: tuple[Role, ...] = ("control", "stock", "candidate")
 
@@ -26,16 +32,36 @@ class Cell:
     filesystem: str
     workload: str
     switch: str  # "fault", "fault+mkwrite"; "" = no switch on, or none there
-    windows: tuple[Window, ...]  # armed for every trial; empty = unarmed
+    windows: tuple[Window, ...]  # of every trial; without a delay if it is not armed
     trials: int
     seed: int  # of this cell: derived from the plan's seed and the cell's name
     kind: WorkloadKind = "race"
     fires_on: tuple[Role, ...] = ()  # the workload's: roles on which it is open
+    armed: bool = True  # False: its windows hold nobody, chance decides
+    min_rate: float = 0.9  # that must be shown where it must fire
+
+    @property
+    def open(self) -> bool:
+        """Whether the race can be had: a switch is on, or it is open on this role."""
+        return bool(self.switch) or self.role in self.fires_on
 
     @property
     def must_fire(self) -> bool:
-        """Whether exposed is what is expected: a switch is on, or it is open on this role."""
-        return bool(self.switch) or self.role in self.fires_on
+        """Whether exposed is what is expected: unarmed, an open race may fire or not."""
+        return self.open and self.armed
+
+    @property
+    def may_fire(self) -> bool:
+        """Whether either is expected: a rate is what is asked."""
+        return self.open and not self.armed
+
+    @property
+    def fewest(self) -> int:
+        """The trials that no budget may cut."""
+        wanted = FEWEST
+        if self.must_fire and self.min_rate < 1:
+            wanted = trials_to_show(self.min_rate, MISSES)
+        return min(self.trials, wanted)
 
     @property
     def needs_fire(self) -> bool:
@@ -44,7 +70,7 @@ class Cell:
         A gate that fires nowhere asks for its bound and for right contents: it is its
         own proof.
         """
-        if self.must_fire or self.role == "control":
+        if self.open or self.role == "control":
             return False
         return self.kind == "race" or bool(self.fires_on)
 
@@ -56,7 +82,9 @@ class Cell:
     @property
     def name(self) -> str:
         """"control/ext4/punch-read-fault@fault": also the directory under cells/."""
-        return cell_name(self.kernel, self.filesystem, self.workload, self.variant)
+        return cell_name(
+            self.kernel, self.filesystem, self.workload, self.variant, self.armed
+        )
 
     @property
     def window(self) -> str | None:
@@ -81,13 +109,14 @@ def cells(
     workloads: Sequence[str] = (),
     trials: int | None = None,
     seed: int | None = None,
+    modes: Sequence[Mode] = (),
 ) -> list[Cell]:
     """The cells of plan `plan_name`: control kernels first, then stock, then candidates.
 
     In this order, because a verdict counts only when the reproducer has fired in
     the same run where it must.  Within a role the order is the plan's, whatever
-    the order of the filters.  `kernels`, `filesystems` and `workloads` keep only
-    those names (none = all); `trials` and `seed` replace the plan's (and `trials`
+    the order of the filters.  `kernels`, `filesystems`, `workloads` and `modes` keep
+    only those names (none = all); `trials` and `seed` replace the plan's (and `trials`
     the workloads').  Raises UsageError for a name that is not in the plan, and
     when no cell is left.
     """
@@ -102,6 +131,8 @@ def cells(
         "filesystem", filesystems, plan.filesystems, where, cfg.filesystem
     )
     chosen_workloads = chosen("workload", workloads, plan.workloads, where, cfg.workload)
+    wanted = chosen("mode", modes, plan.modes, where, ("armed", "unarmed"))
+    chosen_modes = [mode for mode in plan.modes if mode in wanted]
     plan_seed = plan.seed if seed is None else seed
 
     result = []
@@ -122,8 +153,10 @@ def cells(
                     continue
                 if filesystem not in (entry.filesystems or [filesystem]):
                     continue
-                for switch in _switches(entry, role):
-                    variant = (switch or OFF) if role == "control" else ""
+                for switch, mode in _variants(entry, role, kind, chosen_modes):
+                    variant, armed = (switch or OFF) if role == "control" else "", mode == "armed"
+                    name = cell_name(kernel, filesystem, workload, variant, armed)
+                    windows = tuple(entry.windows.get(kind, ()))
                     result.append(
                         Cell(
                             kernel=kernel,
@@ -131,13 +164,13 @@ def cells(
                             filesystem=filesystem,
                             workload=workload,
                             switch=switch,
-                            windows=tuple(entry.windows.get(kind, ())),
+                            windows=windows if armed else disarmed(windows),
                             trials=planned_trials(plan, entry, role) if trials is None else trials,
-                            seed=cell_seed(
-                                plan_seed, cell_name(kernel, filesystem, workload, variant)
-                            ),
+                            seed=cell_seed(plan_seed, name),
                             kind=entry.kind,
                             fires_on=tuple(entry.fires_on),
+                            armed=armed,
+                            min_rate=plan.min_rate or entry.min_rate,
                         )
                     )
     if not result:
@@ -164,6 +197,23 @@ def planned_trials(plan: Plan, workload: Workload, role: Role) -> int:
     return plan.trials.get(role, 0)
 
 
+def disarmed(windows: Sequence[Window]) -> tuple[Window, ...]:
+    """The same windows, counting only."""
+    return tuple(Window(name=window.name, delay_us=0) for window in windows)
+
+
+def _variants(
+    workload: Workload, role: Role, kind: str, modes: Sequence[Mode]
+) -> list[tuple[str, Mode]]:
+    """The switches and modes of a workload on a role and a type of file system.
+
+    Unarmed is another thing only where there is a window; a gate's is part of it.
+    """
+    if workload.kind == "gate" or not workload.windows.get(kind):
+        modes = [mode for mode in modes if mode == "armed"]
+    return [(switch, mode) for mode in modes for switch in _switches(workload, role)]
+
+
 def _switches(workload: Workload, role: Role) -> list[str]:
     """The variants of a workload on a role, "" = no switch on; none = no cell there.
 
@@ -188,9 +238,12 @@ def cell_seed(plan_seed: int, name: str) -> int:
     return int.from_bytes(digest[:8], "big") % (2**31 - 1) + 1
 
 
-def cell_name(kernel: str, filesystem: str, workload: str, variant: str) -> str:
+def cell_name(
+    kernel: str, filesystem: str, workload: str, variant: str, armed: bool = True
+) -> str:
     """See Cell.name, which is made here."""
-    return f"{kernel}/{filesystem}/{workload}" + (f"@{variant}" if variant else "")
+    name = f"{kernel}/{filesystem}/{workload}" + (f"@{variant}" if variant else "")
+    return name if armed else f"{name}{UNARMED}"
 
 
 def chosen(

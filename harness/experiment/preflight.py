@@ -51,6 +51,7 @@ class Job:
     cpus: int  # asked for: what the guest must have online
     release: str  # what `uname -r` in the guest must say
     timeout_s: float  # of the whole reproducer, on KVM
+    seconds: float | None = None  # for the trials; None = as long as they take
     emulated: bool = True  # no KVM: some faults on the console are then QEMU's own
 
 

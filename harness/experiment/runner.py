@@ -11,13 +11,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.config import Config
+from harness.config import Config, Mode
 from harness.config import Plan as PlanEntry
 from harness.errors import EXIT_INTERRUPTED, HarnessError, InfraError
 from harness.events import Event, Listener, silent
 from harness.experiment import crew, facts, store, verdict
 from harness.experiment import plan as plans
 from harness.experiment.berth import Bootable
+from harness.experiment.budget import Budget
 from harness.experiment.plan import Cell
 from harness.experiment.statistics import trials_needed
 from harness.experiment.worker import Shared, Worker, delete_disks
@@ -62,6 +63,8 @@ def run_plan(
     trials: int | None = None,
     seed: int | None = None,
     jobs: int | None = None,
+    budget_s: float | None = None,
+    modes: Sequence[Mode] = (),
     rooms: Rooms | None = None,
 ) -> tuple[store.Run, int]:
     """Runs plan `plan_name` and returns what was stored and the exit code.
@@ -69,21 +72,26 @@ def run_plan(
     0: every verdict is what its kernel's role expects; 1: at least one is not;
     125: the only trouble is cells that could not be tested; 130: interrupted by
     Ctrl-C, with every finished cell kept.  The filters, `trials` and `seed` are
-    those of plan.cells().  Raises UsageError before anything is written;
-    BuildError and InfraError afterwards, with run.json saying "failed" and every
-    finished cell kept.
+    those of plan.cells(); `jobs` and `budget_s` replace the plan's.  Raises UsageError
+    before anything is written; BuildError and InfraError afterwards, with run.json
+    saying "failed" and every finished cell kept.
     """
-    cells = plans.cells(cfg, plan_name, kernels, filesystems, workloads, trials, seed)
+    cells = plans.cells(cfg, plan_name, kernels, filesystems, workloads, trials, seed, modes)
     run = store.Run(results_root, plan_name)
     runner = _Runner(cfg, cfg.plan[plan_name], cells, cache, run, listen, rooms or Rooms(), jobs)
+    if budget_s is not None or trials is None:  # a number that is asked for is not cut
+        runner.budget_s = cfg.plan[plan_name].budget_s if budget_s is None else budget_s
     run.document.update(
         seed=cfg.plan[plan_name].seed if seed is None else seed,
         filters={
             "kernels": list(kernels),
             "filesystems": list(filesystems),
             "workloads": list(workloads),
+            "modes": list(modes),
             "trials": trials,
         },
+        budget_s=runner.budget_s or None,
+        jobs=runner.jobs,
         host=facts.host(),
     )
     try:
@@ -121,6 +129,7 @@ class _Runner:
         self.cache, self.store, self.rooms = cache, run, rooms
         self.guest = cfg.guest[plan.guest]
         self.jobs = jobs or plan.jobs or max(1, host_cpus() // self.guest.cpus)
+        self.budget_s = 0.0  # for the cells, 0: no limit
         self.shared: Shared | None = None
         self.start = time.monotonic()
         self._listen, self._lock = listen, threading.RLock()
@@ -183,6 +192,7 @@ class _Runner:
         shared = self.shared = Shared(
             self.cfg, self.plan, self.cells, self.store, self.listen, self._machine,
             accelerator, programs, images,
+            Budget(self.budget_s, len(self.cells), self.jobs) if self.budget_s else None,
         )  # fmt: skip
         with _stage(stages, "cells"):
             # What must fire comes first: whether it did decides about the others.
@@ -234,7 +244,7 @@ class _Runner:
 
     def _warn_of_few_trials(self) -> None:
         for cell in self.cells:
-            rate = self.cfg.workload[cell.workload].min_rate
+            rate = cell.min_rate
             if cell.must_fire and rate < 1 and cell.trials < trials_needed(rate):
                 text = f"{cell.trials} trials cannot show a rate of {rate}: at least"
                 self.listen(Event("note", cell.name, f"{text} {trials_needed(rate)} are needed"))

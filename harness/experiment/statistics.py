@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Decimal
 from typing import Literal
 
@@ -47,6 +48,25 @@ def trials_needed(rate: float, confidence: float = CONFIDENCE) -> int:
     return max(1, math.ceil(math.log((1 - confidence) / 2) / math.log(rate)))
 
 
+def trials_to_show(rate: float, misses: int, confidence: float = CONFIDENCE) -> int:
+    """The fewest trials that show `rate` as trials_needed() does when `misses` are no hits.
+
+    Raises ValueError unless 0 <= rate < 1.
+    """
+    low = trials_needed(rate, confidence) + misses
+    # The bound grows with the trials: doubled until it is enough, then halved down to.
+    high = low
+    while clopper_pearson(high - misses, high, confidence)[0] < rate:
+        low, high = high, 2 * high
+    while low < high:
+        middle = (low + high) // 2
+        if clopper_pearson(middle - misses, middle, confidence)[0] < rate:
+            low = middle + 1
+        else:
+            high = middle
+    return high
+
+
 def trials_to_exclude(rate: float, confidence: float = CONFIDENCE) -> int:
     """The fewest trials, none of them a hit, that exclude a rate of `rate` or above.
 
@@ -57,6 +77,58 @@ def trials_to_exclude(rate: float, confidence: float = CONFIDENCE) -> int:
     if not 0 < rate < 1:
         raise ValueError(f"no number of trials excludes a rate of {rate}")
     return math.ceil(math.log(1 - confidence) / math.log1p(-rate))
+
+
+def rate_ratio(
+    first: tuple[int, int], second: tuple[int, int], confidence: float = CONFIDENCE
+) -> tuple[float | None, float, float]:
+    """How many times the rate of `second` the rate of `first` is: ratio, low, high.
+
+    Each is (hits, trials).  The interval is the exact one for two Poisson rates, from
+    the binomial distribution of the hits given their sum (Przyborowski & Wilenski,
+    Biometrika 31, 1940): it covers the ratio in at least `confidence` of all
+    experiments, and more where the rates are high.  The ratio is None, and the
+    interval (0, inf), when nobody hit.  Raises ValueError for what is no proportion
+    and when one has no trials.
+    """
+    for hits, trials in (first, second):
+        if not 0 <= hits <= trials or not trials:
+            raise ValueError(f"{hits} of {trials} is not a rate to compare")
+    (a, n), (b, m) = first, second
+    if not a + b:
+        return None, 0.0, math.inf
+    share = clopper_pearson(a, a + b, confidence)
+    low, high = (p / (1 - p) * m / n if p < 1 else math.inf for p in share)
+    return (a / n) / (b / m) if b else math.inf, low, high
+
+
+def clustered(
+    counts: Sequence[tuple[int, int]], confidence: float = CONFIDENCE
+) -> tuple[tuple[float, float], float]:
+    """The interval of a rate whose trials come in clusters, and the design effect.
+
+    `counts`: (hits, trials) of each cluster, a boot.  Trials of one boot resemble each
+    other; so the exact interval is taken for as many trials as have the same variance
+    when they are independent (Korn & Graubard, Survey Methodology 24, 1998), which are
+    never more than there are.  One cluster, or no hit and no miss, says nothing about
+    resemblance: the design effect is 1 then.
+    """
+    hits, trials = (sum(column) for column in zip(*counts, strict=True)) if counts else (0, 0)
+    if not trials:
+        return (0.0, 1.0), 1.0
+    rate, number = hits / trials, sum(1 for _, n in counts if n)
+    effect = 1.0
+    if number > 1 and 0 < hits < trials:
+        # The variance of a ratio estimate over clusters, against that of one sample.
+        spread = sum((k - rate * n) ** 2 for k, n in counts)
+        variance = number / (number - 1) * spread / trials**2
+        effect = max(1.0, variance / (rate * (1 - rate) / trials))
+    effective = trials / effect
+    tail = (1 - confidence) / 2
+    k, n = rate * effective, effective
+    low = 0.0 if not hits else float(betaincinv(k, n - k + 1, tail))
+    high = 1.0 if hits == trials else float(betaincinv(k + 1, n - k, 1 - tail))
+    return (low, high), effect
 
 
 def percent(rate: float, towards: Literal["nearest", "up", "down"] = "nearest") -> str:

@@ -32,6 +32,7 @@ class Evidence:
     faults: Sequence[str] = ()  # of the harness: each one costs the cell its verdict
     untested: str = ""  # why nothing was tried or nothing counts (preflight, skip, boot)
     control_fired: bool = True  # the same workload and filesystem, where it must fire
+    planned: int | None = None  # trials that there was time for; None = all of the cell's
 
 
 @dataclass(frozen=True)
@@ -56,12 +57,12 @@ class Verdict:
         return {**dataclasses.asdict(self), "interval": list(self.interval)}
 
 
-def judge(cell: Cell, min_rate: float, trials: Sequence[Trial], evidence: Evidence) -> Verdict:
+def judge(cell: Cell, trials: Sequence[Trial], evidence: Evidence) -> Verdict:
     """The verdict of one cell, from all its trials and what else was seen.
 
-    `min_rate` is the lower bound of the interval that must be reached where the
-    workload must fire.  Pure: the same input gives the same verdict.
+    Pure: the same input gives the same verdict.
     """
+    min_rate = cell.min_rate
     outcomes = count(trials)
     exposed, valid = outcomes["exposed"], outcomes["exposed"] + outcomes["held"]
     by_name = {window.name: 0 for window in cell.windows}
@@ -70,13 +71,15 @@ def judge(cell: Cell, min_rate: float, trials: Sequence[Trial], evidence: Eviden
             by_name[name] = by_name.get(name, 0) + hits
     window_hits = by_name[cell.windows[0].name] if cell.windows else 0
     interval = clopper_pearson(exposed, valid)
-    armed = bool(cell.windows)
+    armed = bool(cell.windows) and cell.armed
+    planned = cell.trials if evidence.planned is None else evidence.planned
 
-    state, reason = _state(cell, trials, outcomes, evidence, not armed or window_hits > 0)
+    reached = not cell.windows or window_hits > 0
+    state, reason = _state(cell, planned, trials, outcomes, evidence, reached)
     if cell.must_fire and state == "exposed" and _too_few(exposed, valid, min_rate):
         # It fired every time, and no number so small shows the rate that is asked.
         state, reason = "untested", _too_low(exposed, valid, interval[0], min_rate)
-    as_expected = state == "held"
+    as_expected = state == "held" or (state == "exposed" and cell.may_fire)
     if cell.must_fire:
         as_expected = state == "exposed" and interval[0] >= min_rate
         if state == "held":
@@ -89,10 +92,10 @@ def judge(cell: Cell, min_rate: float, trials: Sequence[Trial], evidence: Eviden
     return Verdict(
         state=state,
         as_expected=as_expected,
-        claim=_claim(state, reason, exposed, valid, interval, ran, len(trials), cell.trials),
+        claim=_claim(state, reason, exposed, valid, interval, ran, len(trials), planned),
         reason="" if as_expected else reason,
         trials=len(trials),
-        planned=cell.trials,
+        planned=planned,
         outcomes=outcomes,
         exposed=exposed,
         rate=exposed / valid if valid else None,
@@ -136,6 +139,7 @@ def exit_code(verdicts: Iterable[Verdict]) -> int:
 
 def _state(
     cell: Cell,
+    planned: int,
     trials: Sequence[Trial],
     outcomes: dict[Outcome, int],
     evidence: Evidence,
@@ -156,7 +160,7 @@ def _state(
     # control kernel owes us is not.
     valid = outcomes["exposed"] + outcomes["held"]
     few = valid < MIN_VALID * len(trials)
-    if outcomes["exposed"] and not (cell.must_fire and (troubles or few or not reached)):
+    if outcomes["exposed"] and not (cell.open and (troubles or few or not reached)):
         return "exposed", ""
     if troubles:
         return "lost", "; ".join(dict.fromkeys(troubles))
@@ -171,8 +175,8 @@ def _state(
         return "untested", f"window {cell.windows[0].name!r} was never hit"
     if cell.needs_fire and not evidence.control_fired:
         return "untested", not_fired(cell)
-    if len(trials) < cell.trials:
-        return "lost", f"only {len(trials)} of {cell.trials} trials were reported"
+    if len(trials) < planned:
+        return "lost", f"only {len(trials)} of {planned} trials were reported"
     return "held", ""
 
 

@@ -19,6 +19,7 @@ from harness.experiment import cell as cells_room
 from harness.experiment import facts, store, verdict
 from harness.experiment import plan as plans
 from harness.experiment.berth import Berth, Bootable
+from harness.experiment.budget import Budget
 from harness.experiment.plan import Cell
 from harness.experiment.preflight import Job
 from harness.guest.machine import MachineSpec
@@ -49,6 +50,7 @@ class Shared:
     accelerator: Accelerator
     programs: Mapping[str, Path]
     images: Mapping[str, Image]
+    budget: Budget | None = None
     lock: threading.RLock = field(default_factory=threading.RLock)
     stop: threading.Event = field(default_factory=threading.Event)
     verdicts: list[verdict.Verdict] = field(default_factory=list)
@@ -97,28 +99,32 @@ class Worker:
             done = len(shared.verdicts)
         self._say(cell, "starts", done, state="boot")
         directory = shared.store.cell_directory(cell.name)
-        attempts, attempt = 1, self._attempt(cell, directory)
+        seconds = shared.budget.share() if shared.budget is not None else None
+        attempts, attempt = 1, self._attempt(cell, directory, seconds)
         if attempt.never_ran:
             why = "; ".join(attempt.faults)
             shared.listen(Event("note", cell.name, f"no trial ran, once more: {why}"))
             self._berth.settle(False, directory)
             _set_aside(directory)
-            attempts, attempt = 2, self._attempt(cell, directory)
+            attempts, attempt = 2, self._attempt(cell, directory, seconds)
             if attempt.never_ran and not shared.booted and attempt.error is not None:
                 # Nothing has worked yet in this run: every cell would say the same.
                 raise attempt.error
-        min_rate = shared.cfg.workload[cell.workload].min_rate
         fired = (cell.filesystem, cell.workload) in shared.fired
-        judged = verdict.judge(cell, min_rate, attempt.trials, attempt.evidence(fired))
+        judged = verdict.judge(cell, attempt.trials, attempt.evidence(fired))
         self._berth.settle(judged.as_expected and not attempt.faults, directory)
+        took = time.monotonic() - began
+        if shared.budget is not None:
+            shared.budget.spent(took, attempt.wall.get("trials", 0.0))
         entry = {
-            **facts.entry(cell, judged, attempt, min_rate),
+            **facts.entry(cell, judged, attempt),
             **self._berth.story(),
             "attempts": attempts,
             "host_load": load,
-            "wall": {**attempt.wall, "cell": round(time.monotonic() - began, 1)},
+            "seconds": None if seconds is None else round(seconds, 2),
+            "wall": {**attempt.wall, "cell": round(took, 1)},
             "directory": str(directory.relative_to(shared.store.directory)),
-            "rerun": facts.rerun(shared.cfg, shared.store.document, cell),
+            "rerun": facts.rerun(shared.cfg, shared.store.document, cell, judged.planned),
         }
         with shared.lock:
             self._keep(cell, judged, attempt, entry, directory)
@@ -135,7 +141,9 @@ class Worker:
     ) -> None:
         """Writes a cell down: from here on it counts as finished, whatever interrupts us."""
         shared = self._all
-        if cell.must_fire and judged.as_expected:
+        if (cell.must_fire and judged.as_expected) or (
+            cell.may_fire and judged.state == "exposed"
+        ):
             shared.fired.add((cell.filesystem, cell.workload))
         shared.verdicts.append(judged)
         shared.entries[cell.name] = entry
@@ -156,14 +164,16 @@ class Worker:
             # it would take the next cells' room.
             delete_disks(directory)
 
-    def _attempt(self, cell: Cell, directory: Path) -> cells_room.Attempt:
+    def _attempt(
+        self, cell: Cell, directory: Path, seconds: float | None
+    ) -> cells_room.Attempt:
         shared = self._all
         failures = shared.boot_failures[cell.kernel]
         if failures >= BOOT_FAILURES and cell.kernel not in shared.booted:
             return cells_room.Attempt(
                 untested=f"kernel {cell.kernel!r} did not boot in {failures} earlier cells"
             )
-        job = self._job(cell)
+        job = self._job(cell, seconds)
         guest = self._berth.guest(job, directory)
         attempt = cells_room.run(job, guest, directory, shared.listen)
         if shared.stop.is_set() and (attempt.error or not attempt.completed):
@@ -174,7 +184,7 @@ class Worker:
             shared.boot_failures[cell.kernel] += attempt.boot_failed
         return attempt
 
-    def _job(self, cell: Cell) -> Job:
+    def _job(self, cell: Cell, seconds: float | None) -> Job:
         shared = self._all
         workload = shared.cfg.workload[cell.workload]
         planned = plans.planned_trials(shared.plan, workload, cell.role) or cell.trials
@@ -186,6 +196,7 @@ class Worker:
             release=shared.images[cell.kernel].release,
             # --trials may ask for many times what the time was meant for.
             timeout_s=workload.timeout_s * max(1.0, cell.trials / min(planned, TIMEOUT_TRIALS)),
+            seconds=seconds,
             emulated=shared.accelerator.name == "tcg",
         )
 

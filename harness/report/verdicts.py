@@ -10,6 +10,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from harness.experiment.plan import UNARMED
 from harness.experiment.statistics import percent
 
 COLUMNS = (
@@ -40,12 +41,13 @@ def render(run: Mapping[str, Any]) -> Table:
         previous = cell["kernel"]
         colour = style(verdict["state"], verdict["as_expected"])
         table.add_row(
-            *(Text(str(cell[key] or "-")) for key in ("kernel", "filesystem", "workload")),
+            *(Text(cell[key]) for key in ("kernel", "filesystem")),
+            Text(cell["workload"] + _mode(cell)),
             Text(cell["switch"] or "-"),
             Text(str(verdict["trials"])),
             Text(str(verdict["exposed"])),
             Text(rate(verdict)),
-            Text(str(verdict["window_hits"]) if cell["window"] else "unarmed"),
+            Text(str(verdict["window_hits"]) if cell["window"] else "-"),
             Text(verdict["state"], colour),
             Text("yes" if verdict["as_expected"] else "NO", colour),
         )
@@ -68,7 +70,11 @@ def render_narrow(run: Mapping[str, Any]) -> Table:
             percent(verdict["interval"][0], "down"), percent(verdict["interval"][1], "up")
         )
         table.add_row(
-            Text("  " + cell["workload"] + (f"@{cell['switch']}" if cell["switch"] else "")),
+            Text(
+                f"  {cell['workload']}"
+                + (f"@{cell['switch']}" if cell["switch"] else "")
+                + _mode(cell)
+            ),
             Text(f"{verdict['exposed']}/{verdict['trials']}"),
             Text("-" if verdict["rate"] is None else interval),
             Text(verdict["state"], colour),
@@ -137,10 +143,14 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
+def _mode(cell: Mapping[str, Any]) -> str:
+    return "" if cell["armed"] else UNARMED
+
+
 def _role(role: str, cells: Sequence[Mapping[str, Any]]) -> list[str]:
     fires = [cell["verdict"] for cell in cells if cell["must_fire"]]
-    holds = [cell["verdict"] for cell in cells if _is_race(cell)]
-    gates = [cell["verdict"] for cell in cells if not (cell["must_fire"] or _is_race(cell))]
+    opens = [cell["verdict"] for cell in cells if cell["may_fire"]]
+    gates = [cell["verdict"] for cell in cells if not cell["must_fire"] and cell["kind"] == "gate"]
     lines = []
     if fires:
         fired = _expected(fires)
@@ -152,9 +162,20 @@ def _role(role: str, cells: Sequence[Mapping[str, Any]]) -> list[str]:
             low = min(verdict["interval"][0] for verdict in fired)
             text += f", in at least {percent(low, 'down')} of the trials"
         lines.append(f"{role}: {text}")
-    if holds:
+    if opens:
+        text = f"{role}: unarmed, what is open fired in "
+        fired = [verdict for verdict in opens if verdict["exposed"]]
+        text += f"{len(fired)} of {len(opens)} cells"
+        if rates := sorted(verdict["rate"] for verdict in opens if verdict["rate"] is not None):
+            text += f", at rates of {percent(rates[0])} to {percent(rates[-1])}"
+            text += f", median {percent(rates[len(rates) // 2])}"
+        lines.append(text)
+    for armed in (True, False):  # two rates that are never one
+        holds = [cell["verdict"] for cell in cells if _holds(cell) and cell["armed"] is armed]
+        if not holds:
+            continue
         held = _expected(holds)
-        text = f"{role}: held in {len(held)} of {len(holds)} cells"
+        text = f"{role}: {'' if armed else 'unarmed, '}held in {len(held)} of {len(holds)} cells"
         text += " with every lock site on" if role == "control" else ""
         if held:
             high = max(verdict["interval"][1] for verdict in held)
@@ -168,8 +189,8 @@ def _role(role: str, cells: Sequence[Mapping[str, Any]]) -> list[str]:
     return lines
 
 
-def _is_race(cell: Mapping[str, Any]) -> bool:
-    return not cell["must_fire"] and cell["kind"] != "gate"
+def _holds(cell: Mapping[str, Any]) -> bool:
+    return not (cell["must_fire"] or cell["may_fire"] or cell["kind"] == "gate")
 
 
 def _expected(verdicts: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

@@ -66,7 +66,8 @@ def attempt(
 
 
 def judged(result: Attempt, name: str = NAME) -> Verdict:
-    return judge(job(name).cell, 0.1, result.trials, result.evidence(control_fired=True))
+    cell = dataclasses.replace(job(name).cell, min_rate=0.1)
+    return judge(cell, result.trials, result.evidence(control_fired=True))
 
 
 def stored(tmp_path: Path) -> list[dict[str, Any]]:

@@ -156,3 +156,50 @@ def test_a_bound_decides_how_often_a_race_must_hold() -> None:
     # What must fire, and gates, have the numbers of the plan.
     assert (number["control", "punch"], number["stock", "dio"]) == (40, 50)
     assert number["candidate", "splice"] == 4
+
+
+# --- unarmed ----------------------------------------------------------------------
+
+
+def test_a_mode_is_a_cell_of_its_own() -> None:
+    cfg = config(modes=["armed", "unarmed"], workloads=["punch", "plain", "splice"])
+    found = {cell.name: cell for cell in cells(cfg, "quick", ["control", "stock"], ["ext4"])}
+    # What has no window has no other mode, and a gate's windows are part of it.
+    assert list(found) == [
+        "control/ext4/punch@fault",
+        "control/ext4/punch@fault+mkwrite",
+        "control/ext4/punch@off",
+        "control/ext4/punch@fault~unarmed",
+        "control/ext4/punch@fault+mkwrite~unarmed",
+        "control/ext4/punch@off~unarmed",
+        "control/ext4/plain@off",
+        "stock/ext4/punch",
+        "stock/ext4/punch~unarmed",
+        "stock/ext4/plain",
+        "stock/ext4/splice",
+    ]
+    unarmed = found["control/ext4/punch@fault~unarmed"]
+    assert unarmed.window == "ext4_punch:0+filemap_fault:0"
+    assert (unarmed.must_fire, unarmed.may_fire, unarmed.needs_fire) == (False, True, False)
+    held = found["stock/ext4/punch~unarmed"]
+    assert (held.must_fire, held.may_fire, held.needs_fire) == (False, False, True)
+    # Armed cells have the seeds that they have alone.
+    alone = {cell.name: cell.seed for cell in cells(config(), "quick")}
+    assert all(alone.get(name, cell.seed) == cell.seed for name, cell in found.items())
+
+
+def test_one_mode_only() -> None:
+    cfg = config(modes=["armed", "unarmed"], workloads=["punch"])
+    found = cells(cfg, "quick", ["stock"], ["ext4"], modes=["unarmed"])
+    assert [cell.name for cell in found] == ["stock/ext4/punch~unarmed"]
+    with pytest.raises(UsageError, match="unarmed"):
+        cells(config(), "quick", modes=["unarmed"])
+
+
+def test_a_plan_of_few_trials_asks_for_less() -> None:
+    control, stock = cells(config(min_rate=0.7), "quick", ["control", "stock"], ["ext4"])[::3][:2]
+    assert (control.min_rate, control.fewest) == (0.7, 22)
+    assert clopper_pearson(20, 22)[0] >= 0.7 > clopper_pearson(19, 21)[0]
+    assert stock.fewest == 10
+    few = cells(config(), "quick", ["stock"], ["ext4"], trials=4)[0]
+    assert few.fewest == 4

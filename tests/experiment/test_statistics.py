@@ -11,9 +11,12 @@ from hypothesis import strategies as st
 
 from harness.experiment.statistics import (
     clopper_pearson,
+    clustered,
     percent,
+    rate_ratio,
     trials_needed,
     trials_to_exclude,
+    trials_to_show,
 )
 
 
@@ -120,3 +123,84 @@ def test_no_trials_exclude_nothing_or_everything() -> None:
     for rate in (0.0, 1.0, -0.1):
         with pytest.raises(ValueError, match="excludes"):
             trials_to_exclude(rate)
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.5, 0.7, 0.9, 0.95])
+@pytest.mark.parametrize("misses", [0, 1, 2, 5])
+def test_trials_to_show_a_rate_with_misses(rate: float, misses: int) -> None:
+    n = trials_to_show(rate, misses)
+    assert clopper_pearson(n - misses, n)[0] >= rate
+    if n > misses + 1:
+        assert clopper_pearson(n - 1 - misses, n - 1)[0] < rate
+    if not misses:
+        assert n == trials_needed(rate)
+
+
+def test_rate_ratio_of_a_published_example() -> None:
+    # Breast cancer after fluoroscopy, 41 in 28,010 woman-years against 15 in 19,017
+    # (Rothman & Greenland, Modern Epidemiology): 1.86, exact 95 % interval 1.01 to 3.61.
+    ratio, low, high = rate_ratio((41, 28010), (15, 19017))
+    assert ratio == pytest.approx(1.856, abs=1e-3)
+    assert low == pytest.approx(1.005, abs=0.01)
+    assert high == pytest.approx(3.61, abs=0.01)
+
+
+def test_rate_ratio_at_the_ends() -> None:
+    assert rate_ratio((0, 100), (0, 50)) == (None, 0.0, math.inf)
+    ratio, low, high = rate_ratio((0, 100), (40, 100))
+    assert (ratio, low) == (0.0, 0.0)
+    # The upper end of 0 of 40: 1 - 0.025 ** (1 / 40), as odds.
+    share = 1 - 0.025 ** (1 / 40)
+    assert high == pytest.approx(share / (1 - share))
+    ratio, low, high = rate_ratio((5, 10), (0, 10))
+    assert (ratio, high) == (math.inf, math.inf)
+    assert low > 0
+    for bad in ((0, 0), (3, 2)):
+        with pytest.raises(ValueError, match="not a rate"):
+            rate_ratio(bad, (1, 2))
+
+
+@given(st.integers(0, 40), st.integers(0, 40))
+def test_rate_ratio_is_the_same_from_both_sides(a: int, b: int) -> None:
+    _there, low, high = rate_ratio((a, 40), (b, 60))
+    _back, below, above = rate_ratio((b, 60), (a, 40))
+    assert low == pytest.approx(1 / above if above else math.inf)
+    assert high == pytest.approx(1 / below if below else math.inf)
+
+
+def test_alike_clusters_are_as_good_as_one_sample() -> None:
+    interval, effect = clustered([(3, 10)] * 20)
+    assert effect == 1.0
+    assert interval == pytest.approx(clopper_pearson(60, 200))
+
+
+def test_clusters_of_all_or_nothing_are_as_good_as_their_number() -> None:
+    # Each boot's ten trials agree: they say what one of them would say.
+    interval, effect = clustered([(10, 10)] * 6 + [(0, 10)] * 14)
+    assert effect == pytest.approx(10 * 20 / 19)
+    one = clopper_pearson(6, 20)
+    assert interval[0] == pytest.approx(one[0], abs=0.01)
+    assert interval[1] == pytest.approx(one[1], abs=0.01)
+    assert interval[1] - interval[0] > 2 * (
+        clopper_pearson(60, 200)[1] - clopper_pearson(60, 200)[0]
+    )
+
+
+def test_clusters_that_say_nothing() -> None:
+    assert clustered([]) == ((0.0, 1.0), 1.0)
+    assert clustered([(0, 0)]) == ((0.0, 1.0), 1.0)
+    # No exposure in 20 boots of 50: the bound is that of 1000 trials.
+    for counts, whole in (([(0, 50)] * 20, (0, 1000)), ([(7, 9)], (7, 9))):
+        interval, effect = clustered(counts)
+        assert effect == 1.0
+        assert interval == pytest.approx(clopper_pearson(*whole))
+
+
+@given(st.lists(st.integers(0, 30).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))))
+def test_clusters_never_claim_more_than_one_sample(counts: list[tuple[int, int]]) -> None:
+    (low, high), effect = clustered(counts)
+    hits, trials = sum(k for k, _ in counts), sum(n for _, n in counts)
+    whole = clopper_pearson(hits, trials)
+    assert effect >= 1
+    assert low <= whole[0] + 1e-9
+    assert high >= whole[1] - 1e-9

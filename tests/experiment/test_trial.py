@@ -229,3 +229,37 @@ def test_any_tear_loses_at_most_the_last_trial(outcomes: list[str], position: in
 def test_deep_nesting_does_not_raise(depth: int, data: st.DataObject) -> None:
     opener = data.draw(st.sampled_from(['{"trial":', "[", '{"a":[']))
     Reader(1).feed("# " + opener * (depth * 500))
+
+
+# --- with a limit -----------------------------------------------------------------
+
+
+def limited(outcomes: Iterable[str], plan: str) -> tuple[Reader, list[Trial]]:
+    reader = Reader(9, early=True)
+    text = [line for line in output(outcomes) if line != "1..3"]
+    found = [trial for line in [*text, plan] if (trial := reader.feed(line)) is not None]
+    return reader, found + reader.end()
+
+
+def test_a_plan_at_the_end_says_how_many_there_were() -> None:
+    reader, found = limited(["held", "exposed"], "1..2")
+    assert outcomes_of(found) == ["held", "exposed"]
+    assert (reader.expected, reader.began, reader.problems) == (2, True, [])
+
+
+def test_a_plan_at_the_end_must_be_right() -> None:
+    reader, found = limited(["held", "exposed"], "1..3")
+    assert outcomes_of(found) == ["held", "exposed", "lost"]
+    assert reader.problems
+
+
+def test_a_program_that_stops_without_a_plan_owes_a_trial() -> None:
+    _reader, found = limited(["held"], "# bye")
+    assert outcomes_of(found) == ["held", "lost"]
+
+
+def test_without_a_limit_fewer_are_too_few() -> None:
+    reader = Reader(9)
+    text = [*output(["held"]), "1..1"]
+    found = [trial for line in text if (trial := reader.feed(line)) is not None]
+    assert outcomes_of(found + reader.end()) == ["held", "lost"]

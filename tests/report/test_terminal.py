@@ -40,7 +40,7 @@ def said(where: Console) -> str:
 
 
 def finished(name: str, done: int) -> Event:
-    judged = judge(cell(), 0.9, trials(held=100), Evidence())
+    judged = judge(cell(), trials(held=100), Evidence())
     data = {"state": judged.state, "verdict": judged.to_json()}
     return Event("cell", name, judged.claim, done, 2, data=data)
 

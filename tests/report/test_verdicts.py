@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 from typing import Any
 
@@ -22,10 +23,11 @@ def entry(
     *,
     kind: str = "race",
     fires_on: tuple[str, ...] = (),
+    armed: bool = True,
     **evidence: Any,
 ) -> dict[str, Any]:
     """A cell of run.json, judged as the runner does."""
-    asked = cell(role, switch, kind=kind, fires_on=fires_on)
+    asked = dataclasses.replace(cell(role, switch, kind=kind, fires_on=fires_on), armed=armed)
     return {
         "name": asked.name,
         "kernel": asked.kernel,
@@ -36,7 +38,9 @@ def entry(
         "must_fire": asked.must_fire,
         "switch": asked.variant or None,
         "window": asked.window,
-        "verdict": judge(asked, 0.9, found, Evidence(**evidence)).to_json(),
+        "armed": asked.armed,
+        "may_fire": asked.may_fire,
+        "verdict": judge(asked, found, Evidence(**evidence)).to_json(),
         "directory": f"cells/{asked.name}",
         "rerun": f"exec .venv/bin/harness run quick -k {role}",
     }
@@ -176,3 +180,23 @@ def test_duration(seconds: float, said: str) -> None:
 
 def test_style_has_a_colour_of_its_own_for_what_was_not_tested() -> None:
     assert len({style("held", True), style("untested", False), style("exposed", False)}) == 3
+
+
+def test_armed_and_unarmed_are_never_one_figure() -> None:
+    run = document(
+        entry("control", "fault", trials(exposed=100)),
+        entry("control", "fault", trials(exposed=20, held=80), armed=False),
+        entry("control", "punch", trials(held=100), armed=False),
+        entry("stock", "", trials(held=100)),
+        entry("stock", "", trials(held=50, untested=50), armed=False),
+    )
+    lines = summary(run)
+    assert lines[:4] == [
+        "control: the race fired in 1 of 1 cells with a lock site off, in at least 96.3 %"
+        " of the trials",
+        "control: unarmed, what is open fired in 1 of 2 cells, at rates of 0 % to 20 %,"
+        " median 20 %",
+        "stock: held in 1 of 1 cells, 100 trials, each rate below 3.63 %",
+        "stock: unarmed, held in 1 of 1 cells, 50 trials, each rate below 7.12 %",
+    ]
+    assert "punch~unarmed" in text(run)

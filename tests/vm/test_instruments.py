@@ -7,11 +7,13 @@ import itertools
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from harness.experiment.preflight import MOUNT_POINT
-from harness.guest.machine import Machine
+from harness.experiment.trial import Reader
+from harness.guest.machine import Completed, Machine
 from tests.vm.conftest import ROOT, Lab
 
 WINDOW = "/sys/kernel/debug/race_windows/selftest"
@@ -197,12 +199,11 @@ def test_every_oracle_finds_a_planted_byte(lab: Lab, stock: Machine, race: str) 
     filesystems = {lab.cfg.filesystem[name].type: name for name in reversed(names)}
     for filesystem, kind in itertools.product(filesystems.values(), kinds[1].split()):
         lab.mount(stock, filesystem)
-        done = stock.run(f"{program} --dir {MOUNT_POINT} --trials 3 --plant {kind}", timeout_s=60)
+        done = stock.run(
+            f"{program} --dir {MOUNT_POINT} --trials 3 --batch 1 --plant {kind}", timeout_s=60
+        )
         what = f"{filesystem}: {race} --plant {kind}"
-        trials = [
-            json.loads(line[2:]) for line in done.stdout.splitlines()
-            if line.startswith('# {"trial"')
-        ]
+        trials = trials_of(done)
         assert done.status == 1, f"{what}: {done.stdout}"
         assert len(trials) == 3, f"{what}: {done.stdout}"
         assert trials[0]["outcome"] == "exposed", f"{what}: {trials[0]}"
@@ -213,6 +214,73 @@ def test_every_oracle_finds_a_planted_byte(lab: Lab, stock: Machine, race: str) 
         views = {key: n for key, n in trials[0].items()
                  if key in ("stale_mmap", "stale_pread", "stale_direct")}
         assert set(views.values()) <= {0} or set(views.values()) == {1}, f"{what}: {views}"
+
+
+@pytest.mark.parametrize("kind", ["cache", "disk"])
+@pytest.mark.parametrize("race", ["punch-read-fault", "zero-store", "reflink-fault"])
+def test_a_planted_byte_is_one_trials_of_those_that_share_a_set_up(
+    lab: Lab, stock: Machine, race: str, kind: str
+) -> None:
+    lab.mount(stock, "xfs-reflink")
+    done = stock.run(
+        f"/workloads/races/{race} --dir {MOUNT_POINT} --trials 20 --plant {kind}", timeout_s=60
+    )
+    trials = trials_of(done)
+    assert [trial["trial"] for trial in trials] == list(range(1, 21))
+    assert [trial["outcome"] for trial in trials].count("exposed") == 1, done.stdout
+    assert [trial["outcome"] for trial in trials].count("held") == 19, done.stdout
+
+
+def test_unarmed_racers_are_aligned_and_told_apart(lab: Lab, stock: Machine) -> None:
+    lab.mount(stock, "ext4")
+    program = f"/workloads/races/punch-read-fault --dir {MOUNT_POINT} --trials 100 --seed 3"
+    window = "--window ext4_punch:0"
+    for extra, align in (("", "fuzzy"), ("--align none", "none"), ("--align barrier", "barrier")):
+        done = stock.run(f"{program} {window} {extra}", timeout_s=120)
+        header = json.loads(next(x for x in done.stdout.splitlines() if '"seed"' in x)[2:])
+        assert header["align"] == align
+        trials = trials_of(done)
+        assert len(trials) == 100
+        # Nobody is held, and yet each hit is counted.
+        assert all(trial["window_hits"]["ext4_punch"] >= 1 for trial in trials)
+        moved = sum(trial["offset_us"] != 0 for trial in trials)
+        assert moved == 0 if align != "fuzzy" else moved > 50
+        orders = json.loads(done.stdout.splitlines()[-1][2:])["orders"]
+        assert sum(orders.values()) == 100
+        for order, number in orders.items():
+            assert sum(trial["order"] == order for trial in trials) == number
+    # Armed, they meet in the window; there is nothing to align.
+    done = stock.run(f"{program} --window ext4_punch:2000 --trials 2 --align fuzzy", timeout_s=60)
+    assert '"align":"barrier"' in done.stdout
+
+
+def test_a_limit_ends_the_trials_and_says_how_many_there_were(lab: Lab, stock: Machine) -> None:
+    lab.mount(stock, "ext4")
+    program = f"/workloads/races/punch-read-fault --dir {MOUNT_POINT} --batch 1 --seed 3"
+    done = stock.run(f"{program} --trials 10000 --limit 0.5", timeout_s=60)
+    number = len(trials_of(done))
+    assert 1 < number < 10000
+    assert done.stdout.splitlines()[-2] == f"1..{number}"
+    assert "1..10000" not in done.stdout
+    reader = Reader(10000, early=True)
+    found = [trial for line in done.stdout.splitlines() if (trial := reader.feed(line))]
+    assert (len(found), reader.expected, reader.end()) == (number, number, [])
+    # However little time there is, what was asked for at least is done.
+    done = stock.run(f"{program} --trials 9 --limit 0.01 --at-least 7", timeout_s=60)
+    assert len(trials_of(done)) == 7
+    # And never more than that.
+    done = stock.run(f"{program} --trials 3 --limit 60", timeout_s=120)
+    assert len(trials_of(done)) == 3
+    for bad in ("--limit 0", "--limit x", "--align sideways", "--at-least x"):
+        done = stock.run(f"{program} {bad}")
+        assert done.status == 4
+        assert re.search(rf"^1\.\.0 # SKIP {bad.split()[0]}", done.stdout, re.M), done.stdout
+
+
+def trials_of(done: Completed) -> list[dict[str, Any]]:
+    """The JSON lines of a reproducer's trials."""
+    lines = done.stdout.splitlines()
+    return [json.loads(line[2:]) for line in lines if line.startswith('# {"trial"')]
 
 
 def test_a_reproducer_that_cannot_test_says_so(stock: Machine) -> None:

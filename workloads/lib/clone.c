@@ -52,23 +52,25 @@ static void setup(struct trial *t)
 
 static void clone_middle(struct trial *t)
 {
-	struct file_clone_range range = {
-		.src_fd		= source.fd,
-		.src_offset	= BEFORE * PAGE,
-		.src_length	= (AFTER - BEFORE) * PAGE,
-		.dest_offset	= BEFORE * PAGE,
-	};
+	struct file_clone_range range = { .src_fd = source.fd };
+	size_t from, to;
 
-	race_spin_us(prng_below(&t->rng_a, 200));
+	race_slice(t, &from, &to);
+	range.src_offset = range.dest_offset = from * PAGE;
+	range.src_length = (to - from) * PAGE;
+	race_stagger(t, 200);
 	if (ioctl(dest.fd, FICLONERANGE, &range))
 		race_invalid(t, "FICLONERANGE: %s", strerror(errno));
 }
 
 static void enter_once(struct trial *t)
 {
-	size_t page = BEFORE + prng_below(&t->rng_b, AFTER - BEFORE);
-	char *at = dest.map + page * PAGE;
+	size_t page, from, to;
+	char *at;
 
+	race_slice(t, &from, &to);
+	page = from + prng_below(&t->rng_b, to - from);
+	at = dest.map + page * PAGE;
 	stored[page] |= stores;
 	if (!(stores ? race_store((uint64_t *)(at + WORD), stamp(STORED, t->number, page)) :
 		       race_touch(at)))
@@ -112,6 +114,9 @@ int clone_main(const char *race_name, bool b_stores, int argc, char **argv)
 {
 	static struct race race = {
 		.plants	= "cache disk",
+		.batch	= 32,
+		.begin	= BEFORE,
+		.end	= AFTER,
 		.open	= open_files,
 		.setup	= setup,
 		.a	= clone_middle,

@@ -17,18 +17,35 @@
 #define MADV_POPULATE_READ	22
 #endif
 
-#define PAGES	64
 #define BEFORE	8	/* pages left alone at either end */
-#define AFTER	(PAGES - BEFORE)
-#define HOLE	((AFTER - BEFORE) * PAGE)
+#define HOLE	48	/* pages that go, of a trial alone ... */
+#define SHARE	4	/* ... and of one that shares its set-up */
 #define STORE_AT	512	/* way_store() changes a word here in a page ... */
 #define STORED	21		/* ... to a stamp with this tag */
 #define BATCH	4	/* pages that a way in asks for, if it can ask for more than one */
 
 static struct file file;
-static const char *name;
 static int mode;	/* of fallocate(2) */
 static way_in *way;
+
+static void open_file(struct trial *t);
+static void setup(struct trial *t);
+static void remove_blocks(struct trial *t);
+static void enter(struct trial *t);
+static void map_pages(struct trial *t);
+static void check(struct trial *t);
+
+static struct race race = {
+	.plants	= "cache disk",
+	.batch	= 32,
+	.begin	= BEFORE,
+	.open	= open_file,
+	.setup	= setup,
+	.a	= remove_blocks,
+	.b	= enter,
+	.warm	= map_pages,
+	.check	= check,
+};
 
 static size_t batch(size_t page, size_t end)
 {
@@ -91,27 +108,45 @@ bool way_sendfile(struct file *f, size_t page, size_t end)
 
 static void open_file(struct trial *t)
 {
-	file_open(&file, t, name, PAGES * PAGE);
+	race.end = BEFORE + (t->batch > 1 ? SHARE * t->batch : HOLE);
+	file_open(&file, t, race.name, (race.end + BEFORE) * PAGE);
 }
 
 static void setup(struct trial *t)
 {
-	file_stamp(&file, t, 1, 0, file.size);
+	/* B, under way, meets what is there: until A takes it away that costs nothing. */
+	if (t->fuzzy)
+		file_stamp_cached(&file, t, 1, 0, file.size);
+	else
+		file_stamp(&file, t, 1, 0, file.size);
 }
 
 static void remove_blocks(struct trial *t)
 {
-	/* B is under way first, more or less. */
-	race_spin_us(prng_below(&t->rng_a, 200));
-	if (fallocate(file.fd, mode, BEFORE * PAGE, HOLE))
+	size_t from, to;
+
+	race_slice(t, &from, &to);
+	race_stagger(t, 200);
+	if (fallocate(file.fd, mode, from * PAGE, (to - from) * PAGE))
 		race_invalid(t, "fallocate: %s", strerror(errno));
+}
+
+static void map_pages(struct trial *t)
+{
+	size_t page, from, to;
+
+	race_slice(t, &from, &to);
+	for (page = from; page < to; page++)
+		race_touch(file.map + page * PAGE);
 }
 
 static void enter_once(struct trial *t)
 {
-	size_t page = BEFORE + prng_below(&t->rng_b, AFTER - BEFORE);
+	size_t page, from, to;
 
-	if (!way(&file, page, AFTER))
+	race_slice(t, &from, &to);
+	page = from + prng_below(&t->rng_b, to - from);
+	if (!way(&file, page, to))
 		race_untested(t, "B: %s", strerror(errno));
 }
 
@@ -126,7 +161,7 @@ static bool right(struct trial *t, size_t at, uint64_t got)
 	size_t page = at / PAGE;
 
 	(void)t;
-	if (page < BEFORE || page >= AFTER || !got)
+	if (page < race.begin || page >= race.end || !got)
 		return true;
 	return at % PAGE == STORE_AT && got == stamp(STORED, 0, page);
 }
@@ -134,27 +169,17 @@ static bool right(struct trial *t, size_t at, uint64_t got)
 static void check(struct trial *t)
 {
 	if (t->plant)
-		file_plant(&file, t, BEFORE * PAGE, HOLE);
+		file_plant(&file, t, race.begin * PAGE, (race.end - race.begin) * PAGE);
 	if (way == way_store)
 		file_check_words(&file, t, "the range", right);
 	else
-		file_check_zero(&file, t, BEFORE * PAGE, HOLE);
+		file_check_zero(&file, t, race.begin * PAGE, (race.end - race.begin) * PAGE);
 }
 
 int hole_main(const char *race_name, int fallocate_mode, way_in *way_for_b, int argc, char **argv)
 {
-	static struct race race = {
-		.plants	= "cache disk",
-		.open	= open_file,
-		.setup	= setup,
-		.a	= remove_blocks,
-		.b	= enter,
-		.check	= check,
-	};
-
-	name = race_name;
 	mode = fallocate_mode;
 	way = way_for_b;
-	race.name = name;
+	race.name = race_name;
 	return race_main(&race, argc, argv);
 }

@@ -67,7 +67,9 @@ bool file_drop_cache(struct file *f, size_t offset, size_t len)
 	return !error;
 }
 
-void file_stamp(struct file *f, struct trial *t, unsigned int tag, size_t offset, size_t len)
+/* Stamps on disk and in the page cache, clean. */
+void file_stamp_cached(struct file *f, struct trial *t, unsigned int tag, size_t offset,
+		       size_t len)
 {
 	static char *buf;
 	static size_t size;
@@ -81,22 +83,37 @@ void file_stamp(struct file *f, struct trial *t, unsigned int tag, size_t offset
 	n = pwrite(f->fd, buf, len, offset);
 	if (n != (ssize_t)len)
 		race_invalid(t, "setup: wrote %zd of %zu bytes: %s", n, len, strerror(errno));
-	if (fsync(f->fd) || !file_drop_cache(f, offset, len))
+	if (fsync(f->fd))
 		race_invalid(t, "setup: fsync: %s", strerror(errno));
 }
 
-/* Returns pages of @buf with a byte that is not 0; says where the first is. */
-static unsigned int stale_pages(const char *buf, size_t len, size_t *first)
+void file_stamp(struct file *f, struct trial *t, unsigned int tag, size_t offset, size_t len)
+{
+	file_stamp_cached(f, t, tag, offset, len);
+	if (!file_drop_cache(f, offset, len))
+		race_invalid(t, "setup: fdatasync: %s", strerror(errno));
+}
+
+/*
+ * Returns pages of @buf, which stands for file bytes from @offset on, with a byte
+ * that is not 0; says where the first is.
+ */
+static unsigned int stale_pages(const char *buf, size_t offset, size_t len, size_t *first)
 {
 	unsigned int pages = 0;
 	size_t page, i;
 
 	for (page = 0; page < len; page += PAGE) {
-		for (i = page; i < page + PAGE && i < len; i++)
+		/* Whole words first: most pages have nothing to see. */
+		for (i = page; i + 8 <= page + PAGE && i + 8 <= len; i += 8)
+			if (*(const uint64_t *)(buf + i))
+				break;
+		for (; i < page + PAGE && i < len; i++)
 			if (buf[i])
 				break;
 		if (i == page + PAGE || i == len)
 			continue;
+		race_found(offset + i);
 		if (!pages++)
 			*first = i;
 	}
@@ -129,7 +146,7 @@ void file_check_zero(struct file *f, struct trial *t, size_t offset, size_t len)
 				      strerror(errno));
 			return;
 		}
-		pages = stale_pages(buf, len, &first);
+		pages = stale_pages(buf, offset, len, &first);
 		snprintf(key, sizeof(key), "stale_%s", views[v]);
 		race_note(t, key, pages);
 		if (pages)
@@ -180,6 +197,7 @@ static void compare_words(struct trial *t, const char *view, const void *seen)
 	for (page = 0; page < words.size; page += PAGE)
 		for (at = page; at < page + PAGE; at += sizeof(*got))
 			if (!words.right(t, at, got[at / sizeof(*got)])) {
+				race_found(at);
 				first = pages++ ? first : at;
 				break;
 			}

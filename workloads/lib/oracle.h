@@ -34,6 +34,10 @@ void stamp_fill(void *buf, size_t len, unsigned int tag, unsigned int trial, uin
  */
 void file_stamp(struct file *f, struct trial *t, unsigned int tag, size_t offset, size_t len);
 
+/* The same, but for the last: what is there is in the page cache as well. */
+void file_stamp_cached(struct file *f, struct trial *t, unsigned int tag, size_t offset,
+		       size_t len);
+
 /*
  * Writes the file back and drops [@offset, @offset + @len) from the page cache.
  * Returns false, with errno, if writing back failed.

@@ -4,43 +4,53 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <getopt.h>
+#include <math.h>
 #include <pthread.h>
 #include <sched.h>
-#include <setjmp.h>
-#include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/statfs.h>
-#include <sys/utsname.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "lib/align.h"
+#include "lib/bus.h"
 #include "lib/control.h"
+#include "lib/judge.h"
+#include "lib/options.h"
 #include "lib/prng.h"
 
-/* Windows hold only tasks named like this: setup and checks run at full speed. */
-#define RACER "race-"
-
 static const struct race *race;
+static struct options options;
 static struct trial trial;
-static struct window windows[MAX_WINDOWS];
-static unsigned int nr_windows;
-static const char *switches[MAX_SWITCHES];
-static unsigned int nr_switches;
-static bool controls_touched;
+static struct align align;		/* of unarmed trials */
 static unsigned int count[3];		/* trials by outcome */
 static bool plan_printed;
-static pthread_mutex_t report_lock = PTHREAD_MUTEX_INITIALIZER;
 
 static pthread_barrier_t go, done;	/* main and both racers; these sleep */
 static atomic_uint at_line;		/* the racers' own barrier; this spins */
 static atomic_bool a_done;
 static unsigned int in_window;		/* B's accesses while A stood in its window */
+/* When A's and B's functions began and ended, and B's first access was over. */
+static uint64_t a_began, a_ended, b_began, b_first, b_ended;
+static const char * const orders[] = { "a_first", "b_first", "overlap" };
+static unsigned int order_count[3];
+
+/* The trials of a set-up: what is known of each before the oracle has looked. */
+static struct attempt {
+	enum outcome	outcome;
+	char		why[sizeof(trial.why)];
+	char		more[sizeof(trial.more)];
+	long long	hits[MAX_WINDOWS];
+	struct align	align;		/* as it drew this one's offset */
+	double		a_us, b_us;
+	bool		ran, found;	/* found: the oracle saw damage in its slice */
+} attempts[MAX_BATCH];
 
 uint64_t race_now_us(void)
 {
@@ -69,18 +79,6 @@ bool race_a_done(void)
 	return atomic_load(&a_done);
 }
 
-static void release_controls(void)
-{
-	unsigned int i;
-
-	if (!controls_touched)
-		return;
-	for (i = 0; i < nr_windows; i++)
-		window_disarm(&windows[i]);
-	for (i = 0; i < nr_switches; i++)
-		switch_set(switches[i], false);
-}
-
 void race_skip(const char *fmt, ...)
 {
 	char text[512];
@@ -96,159 +94,8 @@ void race_skip(const char *fmt, ...)
 		printf("Bail out! %s\n", text);
 	fflush(stdout);
 	fprintf(stderr, "%s: %s\n", race->name, text);
-	release_controls();
+	options_release(&options);
 	_exit(count[EXPOSED] ? EXIT_EXPOSED : EXIT_SKIP);
-}
-
-static void judge(struct trial *t, enum outcome outcome, const char *fmt, va_list ap)
-{
-	pthread_mutex_lock(&report_lock);
-	/* Exposed beats untested: old data is old data however it was met. */
-	if (!t->invalid &&
-	    (t->outcome == HELD || (t->outcome == UNTESTED && outcome == EXPOSED))) {
-		t->outcome = outcome;
-		vsnprintf(t->why, sizeof(t->why), fmt, ap);
-	}
-	pthread_mutex_unlock(&report_lock);
-}
-
-void race_untested(struct trial *t, const char *fmt, ...)
-{
-	va_list ap;
-
-	va_start(ap, fmt);
-	judge(t, UNTESTED, fmt, ap);
-	va_end(ap);
-}
-
-void race_invalid(struct trial *t, const char *fmt, ...)
-{
-	va_list ap;
-
-	pthread_mutex_lock(&report_lock);
-	if (!t->invalid) {
-		t->invalid = true;
-		t->outcome = UNTESTED;
-		va_start(ap, fmt);
-		vsnprintf(t->why, sizeof(t->why), fmt, ap);
-		va_end(ap);
-	}
-	pthread_mutex_unlock(&report_lock);
-}
-
-void race_exposed(struct trial *t, const char *fmt, ...)
-{
-	va_list ap;
-
-	va_start(ap, fmt);
-	judge(t, EXPOSED, fmt, ap);
-	va_end(ap);
-}
-
-/* Callers quote nothing that needs escaping in JSON but this makes sure. */
-static void json_escape(char *out, size_t size, const char *text)
-{
-	size_t n = 0;
-
-	for (; *text && n + 7 < size; text++) {
-		unsigned char c = *text;
-
-		if (c == '"' || c == '\\')
-			n += snprintf(out + n, size - n, "\\%c", c);
-		else if (c < 0x20 || c >= 0x7f)
-			n += snprintf(out + n, size - n, "\\u%04x", c);
-		else
-			out[n++] = c;
-	}
-	out[n] = '\0';
-}
-
-static void note(struct trial *t, const char *key, const char *value)
-{
-	size_t n;
-
-	pthread_mutex_lock(&report_lock);
-	n = strlen(t->more);
-	/* Whole members only: a torn one would spoil the line. */
-	if (n + strlen(key) + strlen(value) + 5 < sizeof(t->more))
-		snprintf(t->more + n, sizeof(t->more) - n, ",\"%s\":%s", key, value);
-	pthread_mutex_unlock(&report_lock);
-}
-
-void race_note(struct trial *t, const char *key, long long value)
-{
-	char text[32];
-
-	snprintf(text, sizeof(text), "%lld", value);
-	note(t, key, text);
-}
-
-void race_note_string(struct trial *t, const char *key, const char *value)
-{
-	char escaped[256], text[260];
-
-	json_escape(escaped, sizeof(escaped), value);
-	snprintf(text, sizeof(text), "\"%s\"", escaped);
-	note(t, key, text);
-}
-
-/* --- SIGBUS: a fault beyond EOF is an answer, not a crash --- */
-
-/* Volatile: the compiler sees nobody who could read it in between. */
-static _Thread_local sigjmp_buf *volatile bus_return;
-
-static void on_sigbus(int sig, siginfo_t *info, void *context)
-{
-	(void)info;
-	(void)context;
-	if (bus_return)
-		siglongjmp(*bus_return, 1);
-	signal(sig, SIG_DFL);
-	raise(sig);
-}
-
-bool race_touch(const volatile char *p)
-{
-	sigjmp_buf here;
-
-	if (sigsetjmp(here, 0)) {
-		bus_return = NULL;
-		return false;
-	}
-	bus_return = &here;
-	(void)*p;
-	bus_return = NULL;
-	return true;
-}
-
-bool race_store(volatile uint64_t *p, uint64_t value)
-{
-	sigjmp_buf here;
-
-	if (sigsetjmp(here, 0)) {
-		bus_return = NULL;
-		return false;
-	}
-	bus_return = &here;
-	*p = value;
-	bus_return = NULL;
-	return true;
-}
-
-bool race_copy(void *to, const void *from, size_t len)
-{
-	sigjmp_buf here;
-
-	if (sigsetjmp(here, 0)) {
-		bus_return = NULL;
-		return false;
-	}
-	bus_return = &here;
-	memcpy(to, from, len);
-	/* Not to be moved above the copy. */
-	atomic_signal_fence(memory_order_seq_cst);
-	bus_return = NULL;
-	return true;
 }
 
 /* --- the racers --- */
@@ -261,6 +108,18 @@ static void line_up(void)
 		relax();
 }
 
+/* A racer's turn: together with the other, but for the trial's offset. */
+static void start_line(bool is_a)
+{
+	double offset = align.offset_us;
+
+	if (align.mode == ALIGN_NONE)
+		return;
+	line_up();
+	if (is_a ? offset < 0 : offset > 0)
+		race_spin_us(fabs(offset));
+}
+
 static void *racer(void *arg)
 {
 	bool is_a = !arg;
@@ -268,12 +127,18 @@ static void *racer(void *arg)
 	prctl(PR_SET_NAME, is_a ? RACER "a" : RACER "b");
 	for (;;) {
 		pthread_barrier_wait(&go);
-		line_up();
+		if (!is_a && trial.fuzzy && race->warm)
+			race->warm(&trial);
+		start_line(is_a);
 		if (is_a) {
+			a_began = race_now_us();
 			race->a(&trial);
+			a_ended = race_now_us();
 			atomic_store(&a_done, true);
 		} else {
+			b_began = race_now_us();
 			race->b(&trial);
+			b_ended = race_now_us();
 		}
 		pthread_barrier_wait(&done);
 	}
@@ -315,9 +180,9 @@ static const struct window *window_named(const char *name)
 {
 	unsigned int i;
 
-	for (i = 0; i < nr_windows; i++)
-		if (!strcmp(windows[i].name, name))
-			return &windows[i];
+	for (i = 0; i < options.nr_windows; i++)
+		if (!strcmp(options.windows[i].name, name))
+			return &options.windows[i];
 	return NULL;
 }
 
@@ -328,15 +193,9 @@ bool race_wait_window(const char *name, unsigned int timeout_ms)
 	return w && w->delay_us && wait_hit(w, timeout_ms);
 }
 
-/* The window that A is held in, NULL if A is not held. */
-static const struct window *meeting_point(void)
-{
-	return nr_windows && windows[0].delay_us ? &windows[0] : NULL;
-}
-
 void race_meet(struct trial *t)
 {
-	const struct window *w = meeting_point();
+	const struct window *w = options_meeting(&options);
 
 	if (w && !wait_hit(w, 1000))
 		race_untested(t, "window %s was not reached within a second", w->name);
@@ -344,7 +203,7 @@ void race_meet(struct trial *t)
 
 bool race_window_open(void)
 {
-	const struct window *w = meeting_point();
+	const struct window *w = options_meeting(&options);
 
 	return w && window_held(w) > 0;
 }
@@ -368,6 +227,13 @@ void race_count_access(void)
 	in_window++;
 }
 
+void race_stagger(struct trial *t, unsigned int us)
+{
+	/* An offset that was drawn is not to be blurred by another. */
+	if (align.mode != ALIGN_FUZZY)
+		race_spin_us(prng_below(&t->rng_a, us));
+}
+
 void race_until_done(struct trial *t, const char *key, void (*once)(struct trial *t))
 {
 	long long times = 0;
@@ -377,7 +243,8 @@ void race_until_done(struct trial *t, const char *key, void (*once)(struct trial
 		if (race_window_open())
 			race_count_access();
 		once(t);
-		times++;
+		if (!times++)
+			b_first = race_now_us();
 	} while (!race_a_done());
 	race_note(t, key, times);
 }
@@ -415,77 +282,6 @@ static void judge_rendezvous(struct trial *t, const struct window *w)
 		race_untested(t, "nobody came to the lock while %s was held", w->name);
 }
 
-/* --- options and output --- */
-
-static void usage(void)
-{
-	printf("Usage: %s --dir DIR [--trials N] [--seed N] [--switch A[+B]]\n"
-	       "       [--window NAME:DELAY_US[:PROBABILITY][@PARTNER[/ATTEMPT]]]...\n"
-	       "       [--plant KIND] [--first]\n"
-	       "Races the kernel in DIR; KTAP and one JSON line per trial on stdout.\n"
-	       "--first: no further trial once one was exposed.\n"
-	       "Exit: 0 held, 1 exposed, 4 could not be tested.  Kinds of --plant: %s\n"
-	       "Example: %s --dir /mnt --trials 100 --window ext4_punch:2000\n",
-	       race->name, race->plants, race->name);
-}
-
-static void add_switches(char *list)
-{
-	char *name;
-
-	while ((name = strsep(&list, "+"))) {
-		if (!*name)
-			continue;
-		if (nr_switches == MAX_SWITCHES)
-			race_skip("more than %d switches", MAX_SWITCHES);
-		switches[nr_switches++] = name;
-	}
-}
-
-static unsigned long number(const char *text, const char *what)
-{
-	char *end;
-	unsigned long n = strtoul(text, &end, 0);
-
-	if (*end || end == text)
-		race_skip("%s: '%s' is not a number", what, text);
-	return n;
-}
-
-static bool has_word(const char *words, const char *word)
-{
-	size_t len = strlen(word);
-	const char *at;
-
-	for (at = words; len && (at = strstr(at, word)); at += len)
-		if ((at == words || at[-1] == ' ') && (!at[len] || at[len] == ' '))
-			return true;
-	return false;
-}
-
-static void arm(void)
-{
-	const char *error = switch_all_off();
-	unsigned int i;
-
-	if (!error)
-		error = window_all_off();
-	if (error)
-		race_skip("%s", error);
-	controls_touched = true;
-	for (i = 0; i < nr_switches; i++) {
-		error = switch_set(switches[i], true);
-		if (error)
-			race_skip("switch '%s': %s (is this a control kernel?)", switches[i],
-				  error);
-	}
-	for (i = 0; i < nr_windows; i++) {
-		error = window_arm(&windows[i], RACER);
-		if (error)
-			race_skip("%s (CONFIG_RACE_WINDOWS?)", error);
-	}
-}
-
 static const char *fs_name(const char *dir)
 {
 	struct statfs fs;
@@ -502,81 +298,63 @@ static const char *fs_name(const char *dir)
 	}
 }
 
-static void print_header(unsigned long seed)
-{
-	struct utsname uts;
-	unsigned int i;
+/* --- trials --- */
 
-	uname(&uts);
-	printf("# {\"workload\":\"%s\",\"seed\":%lu,\"switches\":[", race->name, seed);
-	for (i = 0; i < nr_switches; i++)
-		printf("%s\"%s\"", i ? "," : "", switches[i]);
-	printf("],\"windows\":{");
-	for (i = 0; i < nr_windows; i++)
-		printf("%s\"%s\":%u", i ? "," : "", windows[i].name, windows[i].delay_us);
-	printf("},\"cpus\":%ld,\"release\":\"%s\",\"filesystem\":\"%s\"}\n",
-	       sysconf(_SC_NPROCESSORS_ONLN), uts.release, trial.fstype);
+/* Pages [*@from, *@to) that the @n-th trial of a set-up has to itself. */
+static void slice(const struct trial *t, unsigned int n, size_t *from, size_t *to)
+{
+	size_t pages = race->end - race->begin;
+
+	*from = race->begin + pages * n / t->batch;
+	*to = race->begin + pages * (n + 1) / t->batch;
 }
 
-static void print_trial(uint64_t started)
+void race_slice(const struct trial *t, size_t *from, size_t *to)
 {
-	static const char * const words[] = { "held", "exposed", "untested" };
-	char why[512];
-	unsigned int i;
-
-	json_escape(why, sizeof(why), trial.why);
-	printf("# {\"trial\":%u,\"outcome\":\"%s\",\"window_hits\":{", trial.number,
-	       words[trial.outcome]);
-	for (i = 0; i < nr_windows; i++)
-		printf("%s\"%s\":%lld", i ? "," : "", windows[i].name,
-		       window_hits(&windows[i]) - windows[i].hits_before);
-	printf("},\"why\":\"%s\",\"us\":%llu%s}\n", why,
-	       (unsigned long long)(race_now_us() - started), trial.more);
-	printf("%s %u trial-%u%s%s\n", trial.outcome == EXPOSED ? "not ok" : "ok", trial.number,
-	       trial.number, trial.outcome == UNTESTED ? " # SKIP " : "",
-	       trial.outcome == UNTESTED ? trial.why : "");
-	fflush(stdout);
+	slice(t, t->turn, from, to);
 }
 
-static void run_trial(unsigned long seed, unsigned int n)
+void race_found(size_t at)
 {
-	uint64_t started = race_now_us();
-	const struct window *meeting;
+	unsigned int n;
+
+	for (n = 0; n < trial.batch; n++) {
+		size_t from, to;
+
+		slice(&trial, n, &from, &to);
+		if (at / PAGE >= from && at / PAGE < to)
+			attempts[n].found = true;
+	}
+}
+
+/* What the times say of how the two met. */
+static void note_times(struct attempt *a)
+{
+	unsigned int order = b_began >= a_ended ? 0 : b_ended <= a_began ? 1 : 2;
+
+	order_count[order]++;
+	race_note_string(&trial, "order", orders[order]);
+	a->a_us = a_ended - (double)a_began;
+	a->b_us = (b_first ? b_first : b_ended) - (double)b_began;
+	race_note(&trial, "a_us", lround(a->a_us));
+	race_note(&trial, "b_us", lround(a->b_us));
+	if (!options_meeting(&options))
+		race_note(&trial, "offset_us", lround(align.offset_us));
+}
+
+/* Whether the windows were where the racers were, for this trial. */
+static void judge_windows(struct attempt *a)
+{
+	const struct window *meeting = options_meeting(&options);
 	unsigned int i;
 
-	trial.number = n;
-	trial.rng = prng_mix(seed ^ ((uint64_t)n << 32));
-	trial.rng_a = prng_mix(trial.rng ^ 'a');
-	trial.rng_b = prng_mix(trial.rng ^ 'b');
-	trial.outcome = HELD;
-	trial.invalid = false;
-	trial.why[0] = trial.more[0] = '\0';
-	race->setup(&trial);
-	for (i = 0; i < nr_windows; i++) {
-		windows[i].hits_before = window_hits(&windows[i]);
-		windows[i].delays_before = window_delays(&windows[i]);
-		if (!windows[i].partner[0])
-			continue;
-		windows[i].met_before = window_met(&windows[i]);
-		windows[i].excluded_before = window_excluded(&windows[i]);
-	}
-	in_window = 0;
-	atomic_store(&at_line, 0);
-	atomic_store(&a_done, false);
+	for (i = 0; i < options.nr_windows; i++) {
+		const struct window *w = &options.windows[i];
 
-	/* A trial without its set-up is not run: it might find what belongs there. */
-	if (!trial.invalid) {
-		pthread_barrier_wait(&go);
-		if (race->watch)
-			race->watch(&trial);
-		pthread_barrier_wait(&done);
+		a->hits[i] = window_hits(w) - w->hits_before;
+		if (a->hits[i] <= 0)
+			race_untested(&trial, "window %s was not reached", w->name);
 	}
-	if (!trial.invalid)
-		race->check(&trial);
-	for (i = 0; i < nr_windows; i++)
-		if (window_hits(&windows[i]) <= windows[i].hits_before)
-			race_untested(&trial, "window %s was not reached", windows[i].name);
-	meeting = meeting_point();
 	if (meeting && meeting->partner[0]) {
 		judge_rendezvous(&trial, meeting);
 	} else if (meeting) {
@@ -584,80 +362,204 @@ static void run_trial(unsigned long seed, unsigned int n)
 		if (!in_window)
 			race_untested(&trial, "no access met the window %s", meeting->name);
 	}
-	print_trial(started);
+}
+
+static void reset_counters(void)
+{
+	unsigned int i;
+
+	for (i = 0; i < options.nr_windows; i++) {
+		struct window *w = &options.windows[i];
+
+		/* Only racers are counted: what the last trial saw still stands. */
+		w->hits_before = trial.turn ? w->hits_before + attempts[trial.turn - 1].hits[i] :
+					      window_hits(w);
+		if (w->delay_us)
+			w->delays_before = window_delays(w);
+		if (!w->partner[0])
+			continue;
+		w->met_before = window_met(w);
+		w->excluded_before = window_excluded(w);
+	}
+}
+
+/* One attempt, in what the set-up left; false: it spoilt that for the others. */
+static bool attempt(struct attempt *a, uint64_t rng)
+{
+	trial.rng_a = prng_mix(rng ^ 'a');
+	trial.rng_b = prng_mix(rng ^ 'b');
+	trial.outcome = HELD;
+	trial.why[0] = trial.more[0] = '\0';
+	reset_counters();
+	in_window = 0;
+	b_first = 0;
+	atomic_store(&at_line, 0);
+	atomic_store(&a_done, false);
+	align_draw(&align);
+	a->align = align;
+
+	pthread_barrier_wait(&go);
+	if (race->watch)
+		race->watch(&trial);
+	pthread_barrier_wait(&done);
+	a->ran = true;
+	note_times(a);
+	if (!trial.invalid)
+		judge_windows(a);
+	a->outcome = trial.outcome;
+	memcpy(a->why, trial.why, sizeof(a->why));
+	memcpy(a->more, trial.more, sizeof(a->more));
+	return !trial.invalid;
+}
+
+/* What the oracle's one look at all the trials of a set-up says of this one. */
+static void conclude(struct attempt *a, bool last)
+{
+	bool exposed = a->outcome == EXPOSED ||
+		       (trial.outcome == EXPOSED && (trial.batch == 1 || a->found));
+
+	/* Damage that is nobody's is somebody's still: it must not be lost. */
+	if (trial.outcome == EXPOSED && last && !exposed) {
+		unsigned int n;
+
+		exposed = true;
+		for (n = 0; n < trial.batch; n++)
+			exposed &= !attempts[n].found;
+	}
+	if (exposed || (trial.invalid && a->outcome == HELD) ||
+	    (trial.outcome == UNTESTED && a->outcome == HELD)) {
+		if (a->outcome != EXPOSED)
+			memcpy(a->why, trial.why, sizeof(a->why));
+		a->outcome = exposed ? EXPOSED : UNTESTED;
+	}
+}
+
+static void print_trial(const struct attempt *a, unsigned int number, uint64_t us)
+{
+	static const char * const words[] = { "held", "exposed", "untested" };
+	char why[512];
+	unsigned int i;
+
+	json_escape(why, sizeof(why), a->why);
+	printf("# {\"trial\":%u,\"outcome\":\"%s\",\"window_hits\":{", number,
+	       words[a->outcome]);
+	for (i = 0; i < options.nr_windows; i++)
+		printf("%s\"%s\":%lld", i ? "," : "", options.windows[i].name, a->hits[i]);
+	printf("},\"why\":\"%s\",\"us\":%llu%s}\n", why, (unsigned long long)us, a->more);
+	printf("%s %u trial-%u%s%s\n", a->outcome == EXPOSED ? "not ok" : "ok", number, number,
+	       a->outcome == UNTESTED ? " # SKIP " : "", a->outcome == UNTESTED ? a->why : "");
+	fflush(stdout);
+}
+
+/* A set-up, @size trials from number @first on, and the oracle. */
+static void run_batch(unsigned int first, unsigned int size)
+{
+	uint64_t started = race_now_us();
+	unsigned int n;
+	bool good;
+
+	memset(attempts, 0, sizeof(attempts));
+	trial.number = first;
+	trial.batch = size;
+	trial.turn = 0;
+	trial.rng = prng_mix(options.seed ^ ((uint64_t)first << 32));
+	trial.outcome = HELD;
+	trial.invalid = false;
+	trial.why[0] = trial.more[0] = '\0';
+	race->setup(&trial);
+	/* A trial without its set-up is not run: it might find what belongs there. */
+	good = !trial.invalid;
+	for (n = 0; n < size && good; n++) {
+		trial.turn = n;
+		good = attempt(&attempts[n], prng_mix(options.seed ^ ((uint64_t)(first + n) << 32)));
+	}
+	if (good) {
+		trial.outcome = HELD;
+		trial.why[0] = trial.more[0] = '\0';
+		race->check(&trial);
+	}
+	for (n = 0; n < size; n++) {
+		struct attempt *a = &attempts[n];
+
+		conclude(a, n == size - 1);
+		if (a->ran && !options_meeting(&options)) {
+			align.bin = a->align.bin;
+			align_learn(&align, a->a_us, a->b_us, a->outcome == EXPOSED);
+		}
+		/* What the oracle counted is of all of them: said with the last. */
+		if (n == size - 1 && good && strlen(a->more) + strlen(trial.more) < sizeof(a->more))
+			strcat(a->more, trial.more);
+		count[a->outcome]++;
+		print_trial(a, first + n, (race_now_us() - started) / size);
+	}
+}
+
+/* Of all threads, in seconds. */
+static double cpu_time(void)
+{
+	struct rusage use;
+
+	getrusage(RUSAGE_SELF, &use);
+	return use.ru_utime.tv_sec + use.ru_stime.tv_sec +
+	       (use.ru_utime.tv_usec + use.ru_stime.tv_usec) / 1e6;
+}
+
+static void print_summary(void)
+{
+	unsigned int i;
+
+	printf("# {\"summary\":{\"held\":%u,\"exposed\":%u,\"untested\":%u},\"orders\":{",
+	       count[HELD], count[EXPOSED], count[UNTESTED]);
+	for (i = 0; i < 3; i++)
+		printf("%s\"%s\":%u", i ? "," : "", orders[i], order_count[i]);
+	printf("},\"cpu_s\":%.3f}\n", cpu_time());
+	fflush(stdout);
+}
+
+static void run_trials(void)
+{
+	uint64_t end = UINT64_MAX;
+	unsigned long n = 0;
+
+	if (options.limit_s > 0)
+		end = race_now_us() + options.limit_s * 1e6;
+	while (n < options.trials && !(options.first && count[EXPOSED])) {
+		unsigned long size = options.trials - n;
+
+		if (n >= options.at_least && race_now_us() >= end)
+			break;
+		if (size > options.batch)
+			size = options.batch;
+		/* The self-test plants once: one wrong byte must be enough. */
+		trial.plant = n ? NULL : options.plant;
+		run_batch(n + 1, size);
+		n += size;
+	}
+	/* With a limit nobody knew before how many there would be. */
+	if (options.limit_s > 0)
+		printf("1..%lu\n", n);
 }
 
 int race_main(const struct race *r, int argc, char **argv)
 {
-	static const struct option options[] = {
-		{ "dir", required_argument, NULL, 'd' },
-		{ "trials", required_argument, NULL, 'n' },
-		{ "seed", required_argument, NULL, 's' },
-		{ "switch", required_argument, NULL, 'x' },
-		{ "window", required_argument, NULL, 'w' },
-		{ "plant", required_argument, NULL, 'p' },
-		{ "first", no_argument, NULL, '1' },
-		{ "help", no_argument, NULL, 'h' },
-		{ }
-	};
-	struct sigaction bus = { .sa_sigaction = on_sigbus, 
-				 /* No mask to restore: sigsetjmp() costs no system call. */
-				 .sa_flags = SA_SIGINFO | SA_NODEFER };
-	unsigned long trials = 100, seed = 1;
-	const char *plant = NULL;
-	bool first = false;
 	unsigned int n;
-	int c;
+	int code;
 
 	race = r;
-	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
-		switch (c) {
-		case 'd':
-			trial.dir = optarg;
-			break;
-		case 'n':
-			trials = number(optarg, "--trials");
-			break;
-		case 's':
-			seed = number(optarg, "--seed");
-			break;
-		case 'x':
-			add_switches(optarg);
-			break;
-		case 'w':
-			if (nr_windows == MAX_WINDOWS)
-				race_skip("more than %d windows", MAX_WINDOWS);
-			if (!window_parse(&windows[nr_windows++], optarg))
-				race_skip("--window %s: not NAME:DELAY_US[:PROBABILITY][@PARTNER[/ATTEMPT]]",
-					  optarg);
-			break;
-		case 'p':
-			plant = optarg;
-			break;
-		case '1':
-			first = true;
-			break;
-		case 'h':
-			usage();
-			return EXIT_HELD;
-		default:
-			usage();
-			return EXIT_SKIP;
-		}
-	}
-	printf("KTAP version 1\n");
-	if (!trial.dir)
-		race_skip("no --dir");
-	if (plant && !has_word(race->plants, plant))
-		race_skip("--plant %s: not one of: %s", plant, race->plants);
+	code = options_parse(&options, race, argc, argv);
+	if (code >= 0)
+		return code;
 	if (sysconf(_SC_NPROCESSORS_ONLN) < 2)
 		race_skip("one CPU: a race needs two");
+	trial.dir = options.dir;
 	trial.dirfd = open(trial.dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (trial.dirfd < 0)
 		race_skip("%s: %s", trial.dir, strerror(errno));
 	trial.fstype = fs_name(trial.dir);
-	sigaction(SIGBUS, &bus, NULL);
-	arm();
+	bus_catch();
+	options_arm(&options);
+	trial.batch = options.batch;
+	trial.fuzzy = options.align == ALIGN_FUZZY;
 	race->open(&trial);
 
 	pthread_barrier_init(&go, NULL, 3);
@@ -665,20 +567,15 @@ int race_main(const struct race *r, int argc, char **argv)
 	for (n = 0; n < 2; n++)
 		start_racer(n);
 
-	printf("1..%lu\n", trials);
+	align_init(&align, options.align, options.seed);
+	if (!(options.limit_s > 0))
+		printf("1..%lu\n", options.trials);
 	plan_printed = true;
-	print_header(seed);
+	options_print(&options, race, trial.fstype);
 	fflush(stdout);
-	for (n = 1; n <= trials && !(first && count[EXPOSED]); n++) {
-		/* The self-test plants once: one wrong byte must be enough. */
-		trial.plant = n == 1 ? plant : NULL;
-		run_trial(seed, n);
-		count[trial.outcome]++;
-	}
-	release_controls();
-	printf("# {\"summary\":{\"held\":%u,\"exposed\":%u,\"untested\":%u}}\n", count[HELD],
-	       count[EXPOSED], count[UNTESTED]);
-	fflush(stdout);
+	run_trials();
+	options_release(&options);
+	print_summary();
 	if (count[EXPOSED])
 		return EXIT_EXPOSED;
 	return count[HELD] ? EXIT_HELD : EXIT_SKIP;

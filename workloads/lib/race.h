@@ -15,6 +15,7 @@
 #include <stdint.h>
 
 #define PAGE 4096ul
+#define MAX_BATCH 32	/* trials that may share a set-up */
 
 /* Exit codes of the programs: those of kselftest. */
 enum { EXIT_HELD = 0, EXIT_EXPOSED = 1, EXIT_SKIP = 4 };
@@ -23,7 +24,10 @@ enum outcome { HELD, EXPOSED, UNTESTED };
 
 /* One attempt. `struct race` callbacks share it; the frame owns it. */
 struct trial {
-	unsigned int	number;		/* from 1 */
+	unsigned int	number;		/* from 1; of a batch, the first one's */
+	/* Trials that share this set-up (in open(): at most), and which of them this is. */
+	unsigned int	batch, turn;
+	bool		fuzzy;		/* unarmed, and brought together by an offset */
 	uint64_t	rng;		/* this trial's stream, see prng.h: main thread */
 	uint64_t	rng_a, rng_b;	/* and one for each racer */
 	int		dirfd;		/* directory under test */
@@ -40,6 +44,13 @@ struct trial {
 struct race {
 	const char	*name;
 	const char	*plants;	/* kinds of --plant, separated by a space */
+	/*
+	 * Trials that one set-up has room for, if more than one: each then has its
+	 * own share, see race_slice(), of the pages [begin, end) that A removes, and
+	 * the oracle looks once for all and says by race_found() whose was damaged.
+	 */
+	unsigned int	batch;
+	size_t		begin, end;
 	/* Main thread, once. Exits through race_skip() if it cannot be done. */
 	void (*open)(struct trial *t);
 	/* Main thread: a fresh file state. Not part of the race. */
@@ -47,6 +58,12 @@ struct race {
 	/* The two racers, one CPU each, released together. */
 	void (*a)(struct trial *t);	/* removes: punch, truncate, ... */
 	void (*b)(struct trial *t);	/* brings back: fault, store, read, ... */
+	/*
+	 * Racer B, before the start of a fuzzy trial; may be NULL. Brings in what A will
+	 * remove: what B then does costs next to nothing until A has removed it, and
+	 * B is at the lock at that very moment.
+	 */
+	void (*warm)(struct trial *t);
 	/* Main thread, while the racers run; may be NULL. Must return when A is done. */
 	void (*watch)(struct trial *t);
 	/* Main thread, both racers are done: the oracle. Not if the trial is invalid. */
@@ -59,6 +76,15 @@ int race_main(const struct race *race, int argc, char **argv);
 /* Ends the program with EXIT_SKIP and a KTAP line saying why. */
 void race_skip(const char *fmt, ...)
 	__attribute__((noreturn, format(printf, 1, 2)));
+
+/*
+ * The pages [*@from, *@to) that the trial in hand may remove and bring back: all of
+ * [begin, end) unless it shares its set-up.
+ */
+void race_slice(const struct trial *t, size_t *from, size_t *to);
+
+/* For check(): there is damage in the page of byte @at. Beside race_exposed(). */
+void race_found(size_t at);
 
 /*
  * The trial in hand says nothing if nothing is found: sets it untested, unless
@@ -112,6 +138,12 @@ bool race_window_over(const char *name);
  * what begins in the window, and adds @key, how often it was done, to the JSON line.
  */
 void race_until_done(struct trial *t, const char *key, void (*once)(struct trial *t));
+
+/*
+ * For racer A: a random pause of less than @us microseconds, so that B is under way
+ * first, more or less. None where the trial's own offset sees to that.
+ */
+void race_stagger(struct trial *t, unsigned int us);
 
 /*
  * For watch(), where B is held in a window of its own, @name, until A has

@@ -36,7 +36,7 @@ static void shrink(struct trial *t)
 	 * the time that a fault takes.
 	 */
 	if (!race_wait_window(hold, 1000))
-		race_spin_us(prng_below(&t->rng_a, 100));
+		race_stagger(t, 100);
 	if (ftruncate(file.fd, KEEP * PAGE))
 		race_invalid(t, "ftruncate: %s", strerror(errno));
 }

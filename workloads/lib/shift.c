@@ -78,7 +78,7 @@ static void setup(struct trial *t)
 
 static void shift(struct trial *t)
 {
-	race_spin_us(prng_below(&t->rng_a, 200));
+	race_stagger(t, 200);
 	if (fallocate(file.fd, collapse ? FALLOC_FL_COLLAPSE_RANGE : FALLOC_FL_INSERT_RANGE,
 		      AT * PAGE, LEN * PAGE))
 		race_invalid(t, "fallocate: %s", strerror(errno));

@@ -109,7 +109,7 @@ static void write_direct(struct trial *t)
 	size_t len = pages * PAGE;
 	ssize_t n;
 
-	race_spin_us(prng_below(&t->rng_a, 200));
+	race_stagger(t, 200);
 	n = async ? aio_write(len, first * PAGE) : pwrite(file.direct, direct, len, first * PAGE);
 	if (n != (ssize_t)len)
 		race_invalid(t, "direct write: wrote %zd of %zu bytes: %s", n, len,

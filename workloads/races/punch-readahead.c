@@ -31,7 +31,6 @@
 #include <sys/mman.h>
 
 #include "lib/oracle.h"
-#include "lib/prng.h"
 #include "lib/race.h"
 
 #define PAGES	96
@@ -65,7 +64,7 @@ static void setup(struct trial *t)
 
 static void punch(struct trial *t)
 {
-	race_spin_us(prng_below(&t->rng_a, 200));
+	race_stagger(t, 200);
 	if (fallocate(file.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, START * PAGE, HOLE))
 		race_invalid(t, "fallocate: %s", strerror(errno));
 }

@@ -71,7 +71,7 @@ static void punch(struct trial *t)
 {
 	/* Armed: B is known to be past readahead. Unarmed: somewhere near it. */
 	if (!race_wait_window("filemap_read", 1000))
-		race_spin_us(prng_below(&t->rng_a, 200));
+		race_stagger(t, 200);
 	if (fallocate(file.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, BEFORE * PAGE, HOLE))
 		race_invalid(t, "fallocate: %s", strerror(errno));
 }

@@ -67,7 +67,7 @@ static void setup(struct trial *t)
 
 static void punch(struct trial *t)
 {
-	race_spin_us(prng_below(&t->rng_a, 200));
+	race_stagger(t, 200);
 	if (fallocate(file.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, BEFORE * PAGE, HOLE))
 		race_invalid(t, "fallocate: %s", strerror(errno));
 }

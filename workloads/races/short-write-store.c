@@ -60,7 +60,7 @@ static void setup(struct trial *t)
 
 static void write_short(struct trial *t)
 {
-	race_spin_us(prng_below(&t->rng_a, 200));
+	race_stagger(t, 200);
 	if (pwrite(file.fd, bad, SIZE, 0) >= 0 || errno != EFAULT)
 		race_invalid(t, "a write from nowhere: %s", strerror(errno));
 }

@@ -122,7 +122,7 @@ static void setup(struct trial *t)
 
 static void swap(struct trial *t)
 {
-	race_spin_us(prng_below(&t->rng_a, 200));
+	race_stagger(t, 200);
 	if (!(xfs ? swap_extents() : swap_boot()))
 		race_invalid(t, "swap: %s", strerror(errno));
 }
