@@ -59,6 +59,13 @@ bool way_fault(struct file *f, size_t page, size_t end)
 	return race_touch(f->map + page * PAGE);
 }
 
+bool way_reclaim(struct file *f, size_t page, size_t end)
+{
+	if (madvise(f->map + page * PAGE, PAGE, MADV_PAGEOUT))
+		return false;
+	return way_fault(f, page, end);
+}
+
 bool way_store(struct file *f, size_t page, size_t end)
 {
 	(void)end;

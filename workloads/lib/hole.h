@@ -16,6 +16,7 @@
 typedef bool way_in(struct file *f, size_t page, size_t end);
 
 way_in way_fault;		/* a load through the mapping, MADV_RANDOM */
+way_in way_reclaim;		/* the same, after MADV_PAGEOUT of what was there */
 way_in way_store;		/* a store through the mapping, of one word of a page */
 way_in way_populate;		/* MADV_POPULATE_READ */
 way_in way_willneed;		/* MADV_WILLNEED */
