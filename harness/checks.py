@@ -35,6 +35,7 @@ _BOUNDS: Mapping[type[Table], Mapping[str, tuple[float, float]]] = {
         "min_rate": (0, 0.999),
         "budget_s": (0, 30 * _A_DAY_S),
         "seed": (0, 2**64 - 1),
+        "boots": (1, 1000),
         "jobs": (0, 256),
         "cells_per_boot": (1, 1000),
     },

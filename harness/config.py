@@ -287,6 +287,7 @@ class _Reader(Checks):
             at = (*key, f"{kind}s")
             for i, name in enumerate(self.distinct(at, getattr(workload, f"{kind}s"))):
                 self.refers((*at, i), name, kind, getattr(config, kind))
+        self.distinct((*key, "modes"), workload.modes)
         for role, trials in workload.trials.items():
             self.within((*key, "trials", role), trials, *_TRIALS)
         types = {f.type for f in config.filesystem.values()}

@@ -95,6 +95,7 @@ class Workload(Table, frozen=True, kw_only=True):
     fires_on: list[Role] = []
     filesystems: list[str] = []  # cells on these only; none = on all of the plan
     kernels: list[str] = []  # as above
+    modes: list[Mode] = []  # as above
     trials: dict[Role, int] = {}  # per cell, instead of the plan's
     windows: dict[str, list[Window]] = {}  # by Filesystem.type
     # Lower bound of the 95 % interval of the exposure rate that must be reached where
@@ -128,6 +129,8 @@ class Plan(Table, frozen=True, kw_only=True):
     # With its windows armed, without, or a cell for each: their rates are two things.
     modes: list[Mode] = msgspec.field(default_factory=lambda: ["armed"])
     seed: int = 1
+    # Each cell's trials over so many boots, since those of one boot resemble each other.
+    boots: int = 1
     # Guests at once; 0: as many as the host has CPUs for.
     jobs: int = 0
     # How many cells may share a boot: each has a file system of its own, and one

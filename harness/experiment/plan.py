@@ -198,8 +198,11 @@ def planned_trials(plan: Plan, workload: Workload, role: Role) -> int:
 
 
 def disarmed(windows: Sequence[Window]) -> tuple[Window, ...]:
-    """The same windows, counting only."""
-    return tuple(Window(name=window.name, delay_us=0) for window in windows)
+    """The race's own window, counting only.
+
+    The others are where B is held; one in which B was not has been tried all the same.
+    """
+    return tuple(Window(name=window.name, delay_us=0) for window in windows[:1])
 
 
 def _variants(
@@ -209,8 +212,10 @@ def _variants(
 
     Unarmed is another thing only where there is a window; a gate's is part of it.
     """
+    wanted: Container[Mode] = workload.modes or modes
     if workload.kind == "gate" or not workload.windows.get(kind):
-        modes = [mode for mode in modes if mode == "armed"]
+        wanted = ("armed",)
+    modes = [mode for mode in modes if mode in wanted]
     return [(switch, mode) for mode in modes for switch in _switches(workload, role)]
 
 

@@ -19,6 +19,7 @@ from harness.experiment import crew, facts, store, verdict
 from harness.experiment import plan as plans
 from harness.experiment.berth import Bootable
 from harness.experiment.budget import Budget
+from harness.experiment.compare import comparisons
 from harness.experiment.plan import Cell
 from harness.experiment.statistics import trials_needed
 from harness.experiment.worker import Shared, Worker, delete_disks
@@ -202,6 +203,7 @@ class _Runner:
                     due, self.jobs, lambda take: Worker(shared).run(take),
                     shared.stop, shared.kill,
                 )  # fmt: skip
+        document["comparisons"] = comparisons(document["cells"])
         code = verdict.exit_code(shared.verdicts)
         document.update(status="finished", exit_code=code, not_run=[])
         self.store.save()

@@ -192,6 +192,16 @@ def count(trials: Iterable[Trial]) -> dict[Outcome, int]:
     return {outcome: found[outcome] for outcome in OUTCOMES}
 
 
+def by_boot(trials: Iterable[Trial]) -> list[tuple[int, int]]:
+    """(exposed, exposed + held) of each boot; of all trials if they name none."""
+    found: dict[object, list[int]] = {}
+    for trial in trials:
+        count = found.setdefault(trial.data.get("boot"), [0, 0])
+        count[0] += trial.outcome == "exposed"
+        count[1] += trial.outcome in ("exposed", "held")
+    return [(hits, valid) for hits, valid in found.values()]
+
+
 def _with(trial: Trial, outcome: Outcome, why: str) -> Trial:
     return Trial(trial.number, outcome, trial.window_hits, why, trial.data)
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from harness.errors import EXIT_CANNOT_TEST, EXIT_EXPECTED, EXIT_UNEXPECTED
 from harness.experiment.plan import Cell
-from harness.experiment.statistics import clopper_pearson, percent, trials_needed
-from harness.experiment.trial import Outcome, Trial, count
+from harness.experiment.statistics import clopper_pearson, clustered, percent, trials_needed
+from harness.experiment.trial import Outcome, Trial, by_boot, count
 
 NOT_FIRED = "control has not fired in this run"
 # A rate over the few trials in which the set-up happened to work says little
@@ -48,7 +48,9 @@ class Verdict:
     outcomes: dict[Outcome, int]
     exposed: int
     rate: float | None  # None: no trial counts
-    interval: tuple[float, float]  # Clopper-Pearson, 95 %
+    interval: tuple[float, float]  # Clopper-Pearson, 95 %, for clusters if there are
+    boots: int  # clusters: boots with a trial
+    design_effect: float  # by what the clusters make the variance larger; 1 = not at all
     window_hits: int  # of the first window, the race's own; summed over the trials
     window_hits_by_name: dict[str, int]
 
@@ -70,7 +72,10 @@ def judge(cell: Cell, trials: Sequence[Trial], evidence: Evidence) -> Verdict:
         for name, hits in trial.window_hits.items():
             by_name[name] = by_name.get(name, 0) + hits
     window_hits = by_name[cell.windows[0].name] if cell.windows else 0
-    interval = clopper_pearson(exposed, valid)
+    clusters = by_boot(trials)
+    interval, effect = clopper_pearson(exposed, valid), 1.0
+    if len(clusters) > 1:
+        interval, effect = clustered(clusters)
     armed = bool(cell.windows) and cell.armed
     planned = cell.trials if evidence.planned is None else evidence.planned
 
@@ -100,6 +105,8 @@ def judge(cell: Cell, trials: Sequence[Trial], evidence: Evidence) -> Verdict:
         exposed=exposed,
         rate=exposed / valid if valid else None,
         interval=interval,
+        boots=len(clusters),
+        design_effect=effect,
         window_hits=window_hits,
         window_hits_by_name=by_name,
     )

@@ -16,7 +16,7 @@ from harness.config import Config
 from harness.config import Plan as PlanEntry
 from harness.events import Event, Listener
 from harness.experiment import cell as cells_room
-from harness.experiment import facts, store, verdict
+from harness.experiment import cluster, facts, store, verdict
 from harness.experiment import plan as plans
 from harness.experiment.berth import Berth, Bootable
 from harness.experiment.budget import Budget
@@ -82,7 +82,9 @@ class Worker:
         self._all = shared
         guest = shared.plan.guest
         self._guest = shared.cfg.guest[guest]
-        self._berth = Berth(self._boot, shared.machine_directory, shared.plan.cells_per_boot)
+        # A cell of several boots has all of them to itself.
+        limit = shared.plan.cells_per_boot if shared.plan.boots == 1 else 1
+        self._berth = Berth(self._boot, shared.machine_directory, limit)
         shared.berths.append(self._berth)
 
     def run(self, take: Callable[[], Cell | None]) -> None:
@@ -100,16 +102,7 @@ class Worker:
         self._say(cell, "starts", done, state="boot")
         directory = shared.store.cell_directory(cell.name)
         seconds = shared.budget.share() if shared.budget is not None else None
-        attempts, attempt = 1, self._attempt(cell, directory, seconds)
-        if attempt.never_ran:
-            why = "; ".join(attempt.faults)
-            shared.listen(Event("note", cell.name, f"no trial ran, once more: {why}"))
-            self._berth.settle(False, directory)
-            _set_aside(directory)
-            attempts, attempt = 2, self._attempt(cell, directory, seconds)
-            if attempt.never_ran and not shared.booted and attempt.error is not None:
-                # Nothing has worked yet in this run: every cell would say the same.
-                raise attempt.error
+        attempts, attempt = self._boots(cell, directory, seconds)
         fired = (cell.filesystem, cell.workload) in shared.fired
         judged = verdict.judge(cell, attempt.trials, attempt.evidence(fired))
         self._berth.settle(judged.as_expected and not attempt.faults, directory)
@@ -163,6 +156,47 @@ class Worker:
             # The disk is evidence against a kernel only; kept after a full host disk
             # it would take the next cells' room.
             delete_disks(directory)
+
+    def _boots(
+        self, cell: Cell, directory: Path, seconds: float | None
+    ) -> tuple[int, cells_room.Attempt]:
+        """A cell over all its boots; how often the one that took most tries was tried."""
+        boots = self._all.plan.boots
+        if boots == 1:
+            return self._tried(cell, directory, seconds)
+        tries, attempts = 1, []
+        for number, part in enumerate(cluster.parts(cell, boots), 1):
+            place = directory / f"boot-{number:02}"
+            with store.writing(directory):
+                place.mkdir()
+            share = None if seconds is None else seconds / boots
+            most, attempt = self._tried(part, place, share)
+            tries = max(tries, most)
+            attempts.append(attempt)
+            if attempt.fate or attempt.splats or attempt.faults or attempt.untested:
+                break  # the verdict stands, and the next boot would add nothing to it
+            delete_disks(place)
+        whole = cluster.merge(attempts)
+        cluster.write_trials(directory, whole.trials)
+        return tries, whole
+
+    def _tried(
+        self, cell: Cell, directory: Path, seconds: float | None
+    ) -> tuple[int, cells_room.Attempt]:
+        """One boot of a cell, once more if no trial ran and the kernel is not to blame."""
+        shared = self._all
+        attempt = self._attempt(cell, directory, seconds)
+        if not attempt.never_ran:
+            return 1, attempt
+        why = "; ".join(attempt.faults)
+        shared.listen(Event("note", cell.name, f"no trial ran, once more: {why}"))
+        self._berth.settle(False, directory)
+        _set_aside(directory)
+        attempt = self._attempt(cell, directory, seconds)
+        if attempt.never_ran and not shared.booted and attempt.error is not None:
+            # Nothing has worked yet in this run: every cell would say the same.
+            raise attempt.error
+        return 2, attempt
 
     def _attempt(
         self, cell: Cell, directory: Path, seconds: float | None

@@ -104,6 +104,7 @@ def summary(run: Mapping[str, Any], directory: str = "") -> list[str]:
         lines.append(f"not as expected: {cell['name']}: {cell['verdict']['reason']}")
     for role in dict.fromkeys(cell["role"] for cell in cells):
         lines += _role(role, [cell for cell in cells if cell["role"] == role])
+    lines += [_comparison(each) for each in run.get("comparisons", ())]
     if run["status"] != "finished":
         left = len(run.get("not_run", ()))
         lines.append(
@@ -141,6 +142,14 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def _comparison(two: Mapping[str, Any]) -> str:
+    what = f"{two['workload']}{_mode(two)} on {two['filesystem']}"
+    ratio = "no bound" if two["ratio"] is None else f"{two['ratio']:.3g}"
+    low, high = two["interval"]
+    ends = f"{low:.3g} to {'no bound' if high is None else f'{high:.3g}'}"
+    return f"{two['kernel']} against {two['against']}, {what}: rate ratio {ratio} [{ends}]"
 
 
 def _mode(cell: Mapping[str, Any]) -> str:

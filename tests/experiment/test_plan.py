@@ -179,7 +179,7 @@ def test_a_mode_is_a_cell_of_its_own() -> None:
         "stock/ext4/splice",
     ]
     unarmed = found["control/ext4/punch@fault~unarmed"]
-    assert unarmed.window == "ext4_punch:0+filemap_fault:0"
+    assert unarmed.window == "ext4_punch:0"
     assert (unarmed.must_fire, unarmed.may_fire, unarmed.needs_fire) == (False, True, False)
     held = found["stock/ext4/punch~unarmed"]
     assert (held.must_fire, held.may_fire, held.needs_fire) == (False, False, True)
@@ -203,3 +203,11 @@ def test_a_plan_of_few_trials_asks_for_less() -> None:
     assert stock.fewest == 10
     few = cells(config(), "quick", ["stock"], ["ext4"], trials=4)[0]
     assert few.fewest == 4
+
+
+def test_a_workload_may_have_one_mode_only() -> None:
+    cfg = config(modes=["armed", "unarmed"], workloads=["punch"])
+    cfg.workload["punch"].modes.append("armed")  # the struct is frozen, its list is not
+    assert all(cell.armed for cell in cells(cfg, "quick"))
+    with pytest.raises(UsageError, match="no cell is left"):
+        cells(cfg, "quick", modes=["unarmed"])
