@@ -203,6 +203,7 @@ def mutants(args: argparse.Namespace) -> int:
             switches=args.switch,
             trials=args.trials,
             seed=args.seed,
+            jobs=args.jobs,
         )
     for line in matrix.lines():
         print(line)

@@ -30,6 +30,7 @@ def run(
     switches: Sequence[str] = (),
     trials: int = mutants.TRIALS,
     seed: int | None = None,
+    jobs: int | None = None,
 ) -> tuple[Matrix, Path]:
     """Turn off one switch of the plan's control kernel at a time, try every race.
 
@@ -53,9 +54,16 @@ def run(
 
         spec = MachineSpec.of(guest, image.bzimage, accelerator, compiled)
 
+        machines: list[Machine] = []
+
         def boot(name: str) -> Machine:
             directory = kept.cell_directory(name)
-            return Machine(spec, directory, cfg.root, cache, listen=listen, name=kernel)
+            machines.append(Machine(spec, directory, cfg.root, cache, listen=listen, name=kernel))
+            return machines[-1]
+
+        def kill() -> None:
+            for machine in list(machines):
+                machine.kill()
 
         def keep(matrix: Matrix) -> None:
             store.write_json(
@@ -63,9 +71,11 @@ def run(
             )
 
         bench = mutants.Bench(
-            cfg, kernel, image.release, guest.cpus, accelerator.name == "tcg", seed, boot
+            cfg, kernel, image.release, guest.cpus, accelerator.name == "tcg", seed, boot, kill
         )
-        matrix = mutants.run(bench, chosen, trials, listen, keep)
+        matrix = mutants.run(
+            bench, chosen, trials, listen, keep, jobs or facts.jobs_of(cfg.plan[plan], guest)
+        )
         return matrix, kept.directory
     finally:
         with contextlib.suppress(InfraError):

@@ -69,9 +69,7 @@ def run_options(parser: argparse.ArgumentParser) -> None:
         "--trials", type=whole(_TRIALS), metavar="N", help="per cell, instead of the plan's"
     )
     parser.add_argument("--seed", type=whole(_SEEDS), metavar="N", help="instead of the plan's")
-    parser.add_argument(
-        "-j", "--jobs", type=whole(_JOBS), metavar="N", help="guests at once, instead of the plan's"
-    )
+    _jobs(parser)
     parser.add_argument(
         "--budget", type=whole(_SECONDS), metavar="SECONDS", help="for all cells, likewise"
     )
@@ -91,6 +89,13 @@ def mutants_options(parser: argparse.ArgumentParser) -> None:
         help="for each switch and workload, at most (default: 3)",
     )  # fmt: skip
     parser.add_argument("--seed", type=whole(_SEEDS), metavar="N", help="instead of the plan's")
+    _jobs(parser)
+
+
+def _jobs(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "-j", "--jobs", type=whole(_JOBS), metavar="N", help="guests at once, instead of the plan's"
+    )
 
 
 def _filters(parser: argparse.ArgumentParser, names: Sequence[tuple[str, str]]) -> None:

@@ -12,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from harness.config import Config, Guest
+from harness.config import Config, Guest, Plan
 from harness.experiment.cell import Attempt
 from harness.experiment.plan import Cell
 from harness.experiment.statistics import trials_needed
@@ -104,13 +104,23 @@ def guest(name: str, asked: Guest) -> dict[str, Any]:
     return {"name": name, **{key: getattr(asked, key) for key in asked.__struct_fields__}}
 
 
+def host_cpus() -> int:
+    """The CPUs that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def jobs_of(plan: Plan, guest: Guest) -> int:
+    """Guests at once: what the plan says, or as many as the host has CPUs for."""
+    return plan.jobs or max(1, host_cpus() // guest.cpus)
+
+
 def host() -> dict[str, Any]:
     """The machine under the machines: rates are comparable only on the same one."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return {
         "kernel": platform.release(),
         "machine": platform.machine(),
-        "cpus": len(os.sched_getaffinity(0)),
+        "cpus": host_cpus(),
         "memory_mib": memory >> 20,
         "load": load(),
         "python": platform.python_version(),

@@ -8,6 +8,7 @@ lock site whose loss the suite would not notice.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ from harness.errors import (
 )
 from harness.events import Event, Listener, silent
 from harness.experiment import cell as cells_room
+from harness.experiment import crew
 from harness.experiment import plan as plans
 from harness.experiment.plan import OFF, Cell
 from harness.experiment.preflight import MOUNT_POINT, Guest, Job, UntestableError, prepare
@@ -143,6 +145,7 @@ class Bench:
     emulated: bool
     seed: int
     boot: Callable[[str], Guest]  # a machine that is not started, by a name for its files
+    kill: Callable[[], None] = lambda: None  # ends all that were, from any thread
 
 
 def selection(
@@ -183,44 +186,75 @@ def run(
     trials: int = TRIALS,
     listen: Listener = silent,
     keep: Callable[[Matrix], None] = lambda _matrix: None,
+    jobs: int = 1,
 ) -> Matrix:
-    """Try every workload on every mutant, one boot for each file system.
+    """Try every workload on every mutant, one boot for each file system, `jobs` at once.
 
     A machine that a mutant brings down is booted again.  `keep` gets the matrix after
-    each workload, so that what is finished outlives an interruption.
-    Raises what booting raises, when nothing has run yet in a boot.
+    each workload, so that what is finished outlives an interruption; it and `listen` are
+    called by one thread at a time.  Raises what booting raises, when nothing has run yet
+    in a boot.
     """
-    fates = {
-        Mutant(switch, filesystem): Fate(Mutant(switch, filesystem))
-        for filesystem, switches, _ in chosen
-        for switch in (OFF, *switches)
-    }
-    matrix = Matrix(list(fates.values()))
-    total = sum((1 + len(switches)) * len(workloads) for _, switches, workloads in chosen)
-    began, done = time.monotonic(), 0
-    for filesystem, switches, workloads in chosen:
+    hunt = _Hunt(bench, chosen, trials, listen, keep)
+    stop = threading.Event()
+
+    def body(take: Callable[[], tuple[str, Sequence[str], Sequence[str]] | None]) -> None:
+        while (item := take()) is not None:
+            hunt.on(*item)
+
+    crew.work(chosen, jobs, body, stop, bench.kill)
+    keep(hunt.matrix)
+    return hunt.matrix
+
+
+class _Hunt:
+    """One run(): what the threads of several file systems share."""
+
+    def __init__(
+        self,
+        bench: Bench,
+        chosen: Sequence[tuple[str, Sequence[str], Sequence[str]]],
+        trials: int,
+        listen: Listener,
+        keep: Callable[[Matrix], None],
+    ) -> None:
+        self._bench, self._trials, self._listen, self._keep = bench, trials, listen, keep
+        self._fates = {
+            Mutant(switch, filesystem): Fate(Mutant(switch, filesystem))
+            for filesystem, switches, _ in chosen
+            for switch in (OFF, *switches)
+        }
+        self.matrix = Matrix(list(self._fates.values()))
+        self._total = sum((1 + len(s)) * len(workloads) for _, s, workloads in chosen)
+        self._began, self._done = time.monotonic(), 0
+        self._lock = threading.Lock()
+
+    def on(self, filesystem: str, switches: Sequence[str], workloads: Sequence[str]) -> None:
+        """All mutants of one file system."""
         todo = [(workload, switch) for workload in workloads for switch in (OFF, *switches)]
         boots = 0
         while todo:
             boots += 1
-            for workload, switch in _in_one_boot(bench, filesystem, boots, todo, fates, trials):
-                done += 1
-                left = (time.monotonic() - began) / done * (total - done)
-                fate = fates[Mutant(switch, filesystem)]
-                listen(
-                    Event(
-                        "boot", f"{filesystem}/{workload}@{switch}", _told(fate, workload),
-                        done, total, left,
-                    )
-                )  # fmt: skip
-                if switch == (OFF, *switches)[-1]:
-                    keep(matrix)
+            ended = _in_one_boot(
+                self._bench, filesystem, boots, todo, self._fates, self._trials
+            )
+            for workload, switch in ended:
+                with self._lock:
+                    self._tell(filesystem, workload, switch)
+                    if switch == (OFF, *switches)[-1]:
+                        self._keep(self.matrix)
         for switch in switches:
-            killers = fates[Mutant(switch, filesystem)].killed_by
+            killers = self._fates[Mutant(switch, filesystem)].killed_by
             told = f"killed by {', '.join(killers)}" if killers else "SURVIVED"
-            listen(Event("note", f"{filesystem}/{switch}", told))
-    keep(matrix)
-    return matrix
+            with self._lock:
+                self._listen(Event("note", f"{filesystem}/{switch}", told))
+
+    def _tell(self, filesystem: str, workload: str, switch: str) -> None:
+        self._done += 1
+        left = (time.monotonic() - self._began) / self._done * (self._total - self._done)
+        told = _told(self._fates[Mutant(switch, filesystem)], workload)
+        subject = f"{filesystem}/{workload}@{switch}"
+        self._listen(Event("boot", subject, told, self._done, self._total, left))
 
 
 def _told(fate: Fate, workload: str) -> str:

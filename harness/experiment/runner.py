@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -129,7 +128,7 @@ class _Runner:
         self.cfg, self.plan, self.cells = cfg, plan, cells
         self.cache, self.store, self.rooms = cache, run, rooms
         self.guest = cfg.guest[plan.guest]
-        self.jobs = jobs or plan.jobs or max(1, host_cpus() // self.guest.cpus)
+        self.jobs = jobs or facts.jobs_of(plan, self.guest)
         self.budget_s = 0.0  # for the cells, 0: no limit
         self.shared: Shared | None = None
         self.start = time.monotonic()
@@ -152,8 +151,8 @@ class _Runner:
             Event("run", self.store.id, f"results in {place}", data={"directory": place})
         )
         self._warn_of_few_trials()
-        if self.jobs * self.guest.cpus > host_cpus():
-            text = f"{self.jobs} guests of {self.guest.cpus} CPUs at once on {host_cpus()}: "
+        if self.jobs * self.guest.cpus > facts.host_cpus():
+            text = f"{self.jobs} guests of {self.guest.cpus} CPUs at once on {facts.host_cpus()}: "
             text += "each is slower"
             self.listen(Event("note", self.store.id, text))
         # The quick checks come first: nobody should wait for a kernel to be
@@ -250,11 +249,6 @@ class _Runner:
             if cell.must_fire and rate < 1 and cell.trials < trials_needed(rate):
                 text = f"{cell.trials} trials cannot show a rate of {rate}: at least"
                 self.listen(Event("note", cell.name, f"{text} {trials_needed(rate)} are needed"))
-
-
-def host_cpus() -> int:
-    """The CPUs that this process may use."""
-    return len(os.sched_getaffinity(0))
 
 
 @contextlib.contextmanager

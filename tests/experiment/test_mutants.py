@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -32,6 +33,7 @@ class Guest:
     wall: Mapping[str, float] = field(default_factory=dict)
     told: list[Splat] = field(default_factory=list)
     fresh: int = 0  # file systems that were made
+    mounted: str = ""  # the type of the last one
 
     def __enter__(self) -> Self:
         return self
@@ -57,10 +59,12 @@ class Guest:
         words = shlex.split(command)
         if words[0].startswith("mkfs"):
             self.fresh += 1
+        if words[0] == "mount":
+            self.mounted = words[2]
         if words[0] == "/workloads/preflight":
             seen: dict[str, Any] = {
                 "cpus_online": 2, "release": "6.12-x", "block_size": 4096, "reflink": False,
-                "fs_type": "ext4", "mount_options": ["noatime"], "free_bytes": 1 << 30,
+                "fs_type": self.mounted, "mount_options": ["noatime"], "free_bytes": 1 << 30,
                 "affinity": [True, True],
             }  # fmt: skip
             return Completed(command, 0, json.dumps(seen), "", 0.1)
@@ -136,6 +140,29 @@ def test_each_switch_alone_and_every_race() -> None:
     # One boot, and a file system of its own for each program.
     assert [guest.fresh for guest in boots] == [6]
     assert found.lines()[-1] == "2 of 2 killed, 0 false alarms"
+
+
+def test_file_systems_at_the_same_time_are_one_matrix() -> None:
+    cfg = experiment_of()
+    cfg.plan["quick"].filesystems.append("xfs")  # the struct is frozen, its list is not
+    both = threading.Barrier(2)
+
+    class Waiting(Guest):
+        def __enter__(self) -> Self:
+            both.wait(30)  # alone, nobody gets past here
+            return self
+
+    bench = Bench(cfg, "control", "6.12-x", 2, True, 1, lambda _name: Waiting(KILLED))
+    kept: list[int] = []
+    found = mutants.run(
+        bench, mutants.selection(cfg, "quick"), trials=3, jobs=2,
+        keep=lambda matrix: kept.append(len(matrix.survivors)),
+    )  # fmt: skip
+    assert {fate.mutant.filesystem for fate in found.mutants} == {"ext4", "xfs"}
+    assert [vars(mutant) for mutant in found.survivors] == [
+        {"switch": "remap", "filesystem": "xfs"}
+    ]
+    assert len(kept) == 5  # after each workload of each file system, and at the end
 
 
 def test_a_survivor_is_named() -> None:
