@@ -17,6 +17,8 @@ Accel = Literal["auto", "kvm", "tcg"]
 WorkloadKind = Literal["race", "gate", "bench"]
 Mode = Literal["armed", "unarmed"]
 
+USUAL_RATE = 0.9  # of a race that must fire, see Workload.min_rate
+
 
 class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Base of every table of harness.toml: frozen, unknown keys refused."""
@@ -100,7 +102,7 @@ class Workload(Table, frozen=True, kw_only=True):
     windows: dict[str, list[Window]] = {}  # by Filesystem.type
     # Lower bound of the 95 % interval of the exposure rate that must be reached where
     # it must fire: a reproducer that fires less often is broken.
-    min_rate: float = 0.9
+    min_rate: float = USUAL_RATE
     timeout_s: float = 60.0  # up to 400 trials, on KVM; multiplied by the slowdown
 
 
@@ -121,7 +123,8 @@ class Plan(Table, frozen=True, kw_only=True):
     trials: dict[Role, int]  # per cell, by the kernel's role
     # Instead, where a race must hold: as many as show a rate below this, if all hold.
     bound: float = 0.0
-    # Instead of each workload's min_rate, for a plan of few trials; 0: theirs.
+    # Instead of the usual min_rate, for a plan of few trials or of many; 0: as it is.  A
+    # workload that fires less often keeps its own.
     min_rate: float = 0.0
     # All cells together; each has its share, and as many trials as that allows, up to
     # those above.  0: no limit.

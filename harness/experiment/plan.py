@@ -11,6 +11,7 @@ from pathlib import PurePosixPath
 from harness.config import Config, Mode, Plan, Role, Window, Workload, WorkloadKind, nearest
 from harness.errors import UsageError
 from harness.experiment.statistics import CONFIDENCE, trials_to_exclude, trials_to_show
+from harness.words import USUAL_RATE
 
 OFF = "off"  # the variant of a control cell in which every switch is off
 # How a cell is named whose windows only count.
@@ -59,8 +60,10 @@ class Cell:
     def fewest(self) -> int:
         """The trials that no budget may cut."""
         wanted = FEWEST
-        if self.must_fire and self.min_rate < 1:
-            wanted = trials_to_show(self.min_rate, MISSES)
+        if self.must_fire:
+            # Nobody knows how often one misses that may do so most of the time.
+            sure = 0.5 <= self.min_rate < 1
+            wanted = trials_to_show(self.min_rate, MISSES) if sure else self.trials
         return min(self.trials, wanted)
 
     @property
@@ -170,7 +173,7 @@ def cells(
                             kind=entry.kind,
                             fires_on=tuple(entry.fires_on),
                             armed=armed,
-                            min_rate=plan.min_rate or entry.min_rate,
+                            min_rate=_min_rate(plan, entry),
                         )
                     )
     if not result:
@@ -217,6 +220,12 @@ def _variants(
         wanted = ("armed",)
     modes = [mode for mode in modes if mode in wanted]
     return [(switch, mode) for mode in modes for switch in _switches(workload, role)]
+
+
+def _min_rate(plan: Plan, workload: Workload) -> float:
+    if plan.min_rate and workload.min_rate >= USUAL_RATE:
+        return plan.min_rate
+    return workload.min_rate
 
 
 def _switches(workload: Workload, role: Role) -> list[str]:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from itertools import groupby
 
+import msgspec
 import pytest
 
 from harness.errors import UsageError
@@ -211,3 +212,12 @@ def test_a_workload_may_have_one_mode_only() -> None:
     assert all(cell.armed for cell in cells(cfg, "quick"))
     with pytest.raises(UsageError, match="no cell is left"):
         cells(cfg, "quick", modes=["unarmed"])
+
+
+def test_a_workload_that_fires_seldom_keeps_its_own_rate_and_all_its_trials() -> None:
+    trials = {"control": 1, "stock": 80, "candidate": 80}
+    cfg = config(min_rate=0.7, workloads=["dio"], trials=trials)
+    dio = msgspec.structs.replace(cfg.workload["dio"], min_rate=0.2)
+    cfg.workload["dio"] = dio
+    stock = cells(cfg, "quick", ["stock"])[0]
+    assert (stock.must_fire, stock.min_rate, stock.fewest) == (True, 0.2, 80)

@@ -12,7 +12,8 @@
  *		mapped. Over old data, of a clone where there are clones: a block that
  *		is written in part must not show what was on the disk before.
  * extend	the same, into an empty file, that is then made longer: behind what was
- *		written it must read zero. (Stock XFS loses up to seven sectors here:
+ *		written it must read zero. (Stock ext4 shows what was on the disk before,
+ *		where a write failed in the middle. Stock XFS loses up to seven sectors here:
  *		the second round of the write begins in the middle of a block that is
  *		still unwritten, and iomap_dio_bio_iter() zeroes the block before it.)
  *
@@ -91,7 +92,11 @@ static void setup(struct trial *t)
 			race_invalid(t, "setup: munmap: %s", strerror(errno));
 	}
 	if (extend) {
-		if (ftruncate(file.fd, 0) || fsync(file.fd))
+		/* The blocks that it gets have been in use: a new disk is all zeroes. */
+		if (ftruncate(file.fd, SMALL))
+			race_invalid(t, "setup: ftruncate: %s", strerror(errno));
+		file_stamp(&file, t, OLD, 0, SMALL);
+		if (ftruncate(file.fd, 0) || syncfs(file.fd))
 			race_invalid(t, "setup: ftruncate: %s", strerror(errno));
 		return;
 	}
