@@ -16,9 +16,11 @@ from harness.words import USUAL_RATE
 OFF = "off"  # the variant of a control cell in which every switch is off
 # How a cell is named whose windows only count.
 UNARMED = "~unarmed"
-# A budget leaves a cell no fewer trials: where it must hold, where it must fire once in
-# a while it does not (so many times, and its rate can still be shown).
+# A budget leaves a cell no fewer trials: where a race must hold, and where a gate must
+# pass, which is no matter of luck.  Where it must fire it may miss so many times, and
+# its rate can still be shown.
 FEWEST = 10
+FEWEST_OF_A_GATE = 2
 MISSES = 2
 # What must fire runs before what must hold.
 ORDER: tuple[Role, ...] = ("control", "stock", "candidate")
@@ -59,7 +61,7 @@ class Cell:
     @property
     def fewest(self) -> int:
         """The trials that no budget may cut."""
-        wanted = FEWEST
+        wanted = FEWEST_OF_A_GATE if self.kind == "gate" else FEWEST
         if self.must_fire:
             # Nobody knows how often one misses that may do so most of the time.
             sure = 0.5 <= self.min_rate < 1

@@ -221,3 +221,7 @@ def test_a_workload_that_fires_seldom_keeps_its_own_rate_and_all_its_trials() ->
     cfg.workload["dio"] = dio
     stock = cells(cfg, "quick", ["stock"])[0]
     assert (stock.must_fire, stock.min_rate, stock.fewest) == (True, 0.2, 80)
+
+
+def test_a_gate_may_be_cut_to_two_trials() -> None:
+    assert cells(config(workloads=["splice"]), "quick", ["stock"])[0].fewest == 2
