@@ -68,9 +68,10 @@ def test_a_qemu_that_dies_is_not_the_kernels_fault(lab: Lab, tmp_path: Path) -> 
 
 
 def wait_for_trial(process: subprocess.Popen[str], place: Path, cells: int) -> None:
-    """Returns while a trial of cell number `cells` + 1 is under way."""
+    """Returns while `cells` cells are in run.json and a trial of another one is under way."""
     while process.poll() is None:
-        done = list(place.glob("results/*/cells/**/cell.json"))
+        done = [cell for path in place.glob("results/2*/run.json")
+                for cell in json.loads(path.read_text())["cells"]]
         begun = [path for path in place.glob("results/*/cells/**/trials.jsonl")
                  if path.stat().st_size and not (path.parent / "cell.json").exists()]
         if len(done) >= cells and begun:
