@@ -107,12 +107,11 @@ class Berth:
         if guest is not None and self.limit > 1:
             guest.__exit__(None, None, None)
         if self.limit > 1 and self._cells:
-            for image in self._directory.glob("*.img"):
-                if disks_to is None:
-                    image.unlink(missing_ok=True)
-                else:
-                    with store.writing(disks_to):
+            if disks_to is not None:
+                with store.writing(disks_to):
+                    for image in self._directory.glob("*.img"):
                         shutil.move(image, disks_to / image.name)
+            store.delete_disks(self._directory)
 
 
 class _Stay:

@@ -21,7 +21,7 @@ from harness.experiment.budget import Budget
 from harness.experiment.compare import comparisons
 from harness.experiment.plan import Cell
 from harness.experiment.statistics import trials_needed
-from harness.experiment.worker import Shared, Worker, delete_disks
+from harness.experiment.worker import Shared, Worker
 from harness.guest import programs, qemu
 from harness.guest.machine import Machine, MachineSpec
 from harness.guest.qemu import Accelerator
@@ -225,7 +225,7 @@ class _Runner:
             if cell.name in names:
                 store.write_json(directory / "cell.json", {"name": cell.name, "status": "not run"})
                 # Half a cell's scratch disk is of no use to anybody.
-                delete_disks(directory)
+                store.delete_disks(directory)
         self._announce_end(status)  # why is the last line the user sees, from cli
 
     def _announce_end(self, message: str) -> None:

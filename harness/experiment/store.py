@@ -79,6 +79,12 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
     write_text(path, json.dumps(value, indent=2, default=str) + "\n")
 
 
+def delete_disks(directory: Path) -> None:
+    """Removes the scratch disks in `directory`, which nobody will want to look at."""
+    for path in directory.glob("*.img"):
+        path.unlink(missing_ok=True)
+
+
 class LineFile:
     """A file that grows by whole lines which reach the kernel at once.
 

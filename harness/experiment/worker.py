@@ -155,7 +155,7 @@ class Worker:
         if judged.as_expected or judged.state in ("untested", "lost"):
             # The disk is evidence against a kernel only; kept after a full host disk
             # it would take the next cells' room.
-            delete_disks(directory)
+            store.delete_disks(directory)
 
     def _boots(
         self, cell: Cell, directory: Path, seconds: float | None
@@ -175,7 +175,7 @@ class Worker:
             attempts.append(attempt)
             if attempt.fate or attempt.splats or attempt.faults or attempt.untested:
                 break  # the verdict stands, and the next boot would add nothing to it
-            delete_disks(place)
+            store.delete_disks(place)
         whole = cluster.merge(attempts)
         cluster.write_trials(directory, whole.trials)
         return tries, whole
@@ -245,12 +245,6 @@ class Worker:
         self._all.listen(Event("cell", cell.name, message, done, total, data=data))
 
 
-def delete_disks(directory: Path) -> None:
-    """Removes the scratch disks of a cell, which nobody will want to look at."""
-    for path in directory.glob("*.img"):
-        path.unlink(missing_ok=True)
-
-
 def _set_aside(directory: Path) -> None:
     """Moves a first attempt's files into attempt-1/: evidence, but not the verdict's."""
     place = directory / "attempt-1"
@@ -259,4 +253,4 @@ def _set_aside(directory: Path) -> None:
         for path in list(directory.iterdir()):
             if path != place:
                 shutil.move(path, place / path.name)
-    delete_disks(place)
+    store.delete_disks(place)

@@ -17,7 +17,6 @@ from __future__ import annotations
 import json
 import shlex
 import statistics
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
@@ -56,17 +55,6 @@ class Tally:
     @property
     def per_cpu_s(self) -> float:
         return self.exposed / self.cpu_s if self.cpu_s else 0.0
-
-
-@pytest.fixture(scope="module")
-def lab() -> Lab:
-    return Lab.here()
-
-
-@pytest.fixture(scope="module")
-def control(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
-    with lab.machine("control", tmp_path_factory.mktemp("control")) as machine:
-        yield machine
 
 
 def races(lab: Lab, filesystem: str) -> dict[str, plans.Cell]:

@@ -27,11 +27,6 @@ pytestmark = [pytest.mark.bench, pytest.mark.timeout(3600)]
 COMMAND = qemu.command
 
 
-@pytest.fixture(scope="module")
-def lab() -> Lab:
-    return Lab.here()
-
-
 def counted(**given: Any) -> list[str]:
     """The usual command line, with a clock that counts instructions."""
     argv = COMMAND(**given)

@@ -47,7 +47,7 @@ static struct attempt {
 	char		why[sizeof(trial.why)];
 	char		more[sizeof(trial.more)];
 	long long	hits[MAX_WINDOWS];
-	struct align	align;		/* as it drew this one's offset */
+	int		bin;		/* that this one's offset was drawn from */
 	double		a_us, b_us;
 	bool		ran, found;	/* found: the oracle saw damage in its slice */
 } attempts[MAX_BATCH];
@@ -383,20 +383,26 @@ static void reset_counters(void)
 	}
 }
 
+/* What was said so far was of another stage, and has been kept where it belongs. */
+static void forget(void)
+{
+	trial.outcome = HELD;
+	trial.why[0] = trial.more[0] = '\0';
+}
+
 /* One attempt, in what the set-up left; false: it spoilt that for the others. */
 static bool attempt(struct attempt *a, uint64_t rng)
 {
 	trial.rng_a = prng_mix(rng ^ 'a');
 	trial.rng_b = prng_mix(rng ^ 'b');
-	trial.outcome = HELD;
-	trial.why[0] = trial.more[0] = '\0';
+	forget();
 	reset_counters();
 	in_window = 0;
 	b_first = 0;
 	atomic_store(&at_line, 0);
 	atomic_store(&a_done, false);
 	align_draw(&align);
-	a->align = align;
+	a->bin = align.bin;
 
 	pthread_barrier_wait(&go);
 	if (race->watch)
@@ -463,9 +469,8 @@ static void run_batch(unsigned int first, unsigned int size)
 	trial.batch = size;
 	trial.turn = 0;
 	trial.rng = prng_mix(options.seed ^ ((uint64_t)first << 32));
-	trial.outcome = HELD;
 	trial.invalid = false;
-	trial.why[0] = trial.more[0] = '\0';
+	forget();
 	race->setup(&trial);
 	/* A trial without its set-up is not run: it might find what belongs there. */
 	good = !trial.invalid;
@@ -474,8 +479,7 @@ static void run_batch(unsigned int first, unsigned int size)
 		good = attempt(&attempts[n], prng_mix(options.seed ^ ((uint64_t)(first + n) << 32)));
 	}
 	if (good) {
-		trial.outcome = HELD;
-		trial.why[0] = trial.more[0] = '\0';
+		forget();
 		race->check(&trial);
 	}
 	for (n = 0; n < size; n++) {
@@ -483,7 +487,7 @@ static void run_batch(unsigned int first, unsigned int size)
 
 		conclude(a, n == size - 1);
 		if (a->ran && !options_meeting(&options)) {
-			align.bin = a->align.bin;
+			align.bin = a->bin;
 			align_learn(&align, a->a_us, a->b_us, a->outcome == EXPOSED);
 		}
 		/* What the oracle counted is of all of them: said with the last. */
