@@ -114,10 +114,17 @@ static void load_and_store(struct trial *t)
 	long long accesses = 0;
 
 	if (t->number % 2 && race_wait_window(flushed, 1000)) {
-		/* Until A has evicted: what follows is the even trials' part. */
+		/*
+		 * While A is held there, and not while it evicts: a page that B brings
+		 * back then is one more to evict, and A may be at it for seconds. From
+		 * race_window_open() on it is the even trials' part.
+		 */
 		do {
-			if (race_window_held(flushed))
-				race_count_access();
+			if (!race_window_held(flushed)) {
+				race_spin_us(20);
+				continue;
+			}
+			race_count_access();
 			access_page(t, true);
 			accesses++;
 		} while (!race_window_open() && !race_a_done());
