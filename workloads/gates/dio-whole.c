@@ -114,6 +114,9 @@ static void compare(struct trial *t, const char *view, const char *got, size_t a
 	size_t i;
 
 	stamp_fill(want[0], bytes, NEW, t->number, at);
+	/* 256 MiB, a byte at a time, take a guest that is emulated a quarter of a minute. */
+	if (written >= 0 && at + bytes <= (size_t)written && !memcmp(got, want[0], bytes))
+		return;
 	if (extend)
 		memset(want[1], 0, bytes);
 	else
