@@ -7,11 +7,13 @@
 
 #include "lib/prng.h"
 
-#define ALPHA		0.25	/* weight of the newest time */
 #define SLACK		1.1	/* the range is so much more than what both take */
 #define LEAST_US	2.0	/* a range below the clock's grain draws nothing */
 #define MOST_US		20000.0	/* B that sleeps in the kernel would spread all draws thin */
 #define MEMORY		24	/* trials of a bin that count; older ones fade */
+#define YIELD_MEMORY	64	/* exposures of a way that count, ... */
+#define YIELD_CPU_S	4	/* ... and seconds */
+#define SLICE_S		1e-3	/* of a way that was not tried: any small time */
 
 static const char * const names[] = { "none", "barrier", "fuzzy" };
 
@@ -37,7 +39,6 @@ void align_init(struct align *al, enum align_mode mode, uint64_t seed)
 	memset(al, 0, sizeof(*al));
 	al->mode = mode;
 	al->rng = prng_mix(seed ^ 0x616c69676eull);
-	al->bin = -1;
 }
 
 static double unit(struct align *al)
@@ -50,31 +51,54 @@ static double within(double us)
 	return us < LEAST_US ? LEAST_US : us > MOST_US ? MOST_US : us;
 }
 
-void align_range(const struct align *al, double *before, double *after)
+/*
+ * The median of the newest ones, 0 if there are none. A mean would follow the one trial
+ * in which the host took a CPU away, and spread the offsets over all of that.
+ */
+static double median(const struct align_times *times)
 {
-	*before = within(al->b_us * SLACK);
-	*after = within(al->a_us * SLACK);
+	double sorted[ALIGN_TIMES];
+	unsigned int n = times->n < ALIGN_TIMES ? times->n : ALIGN_TIMES, i, j;
+
+	for (i = 0; i < n; i++) {
+		for (j = i; j && sorted[j - 1] > times->us[i]; j--)
+			sorted[j] = sorted[j - 1];
+		sorted[j] = times->us[i];
+	}
+	return n ? sorted[n / 2] : 0;
 }
 
-/* About a draw from Beta(@a, @b): a normal one, of four uniform ones, with its moments. */
+void align_range(const struct align *al, double *before, double *after)
+{
+	*before = within(median(&al->b) * SLACK);
+	*after = within(median(&al->a) * SLACK);
+}
+
+/* About a standard normal draw: that of four uniform ones. */
+static double normal(struct align *al)
+{
+	return (unit(al) + unit(al) + unit(al) + unit(al) - 2) * sqrt(3);
+}
+
+/* About a draw from Beta(@a, @b): a normal one with its moments. */
 static double beta(struct align *al, double a, double b)
 {
-	double n = a + b, z = unit(al) + unit(al) + unit(al) + unit(al) - 2;
+	double n = a + b;
 
-	return a / n + z * sqrt(3 * a * b / (n + 1)) / n;
+	return a / n + normal(al) * sqrt(a * b / (n + 1)) / n;
 }
 
 /*
  * Thompson sampling: each bin bids what its record makes likely, so that one that
  * paid is taken often, and one that was not tried is not forgotten.
  */
-static int best_bin(struct align *al)
+static int best_bin(struct align *al, const struct align_record *bins)
 {
 	double most = -1;
 	int best = 0, i;
 
-	for (i = 0; i < ALIGN_BINS; i++) {
-		double bid = beta(al, al->bins[i].hit + 1, al->bins[i].miss + 1);
+	for (i = 0; i <= ALIGN_BINS; i++) {
+		double bid = beta(al, bins[i].hit + 1, bins[i].miss + 1);
 
 		if (bid > most) {
 			most = bid;
@@ -84,18 +108,74 @@ static int best_bin(struct align *al)
 	return best;
 }
 
-double align_draw(struct align *al)
+int align_way(struct align *al, bool can_warm)
 {
-	double before, after, kind, x;
+	double most = -1;
+	int best = 0, way;
 
-	al->bin = -1;
-	al->offset_us = 0;
-	if (al->mode != ALIGN_FUZZY || al->trials < ALIGN_LEARN)
+	if (al->mode == ALIGN_NONE)
+		return ALIGN_LOOSE;
+	if (al->mode == ALIGN_BARRIER)
 		return 0;
+	/* Thompson sampling again: about a draw from Gamma(exposures + 1/2), by the second. */
+	for (way = 0; way < ALIGN_WAYS; way++) {
+		double k = al->ways[way].exposed + 0.5;
+		double bid = (k + sqrt(k) * normal(al)) / (al->ways[way].cpu_s + SLICE_S);
+
+		if ((way & ALIGN_WARM) && !can_warm)
+			continue;
+		if (bid < 0)
+			bid = 1e-9 * unit(al);
+		if (bid > most) {
+			most = bid;
+			best = way;
+		}
+	}
+	return best;
+}
+
+const char *align_way_name(int way)
+{
+	static const char * const ways[ALIGN_WAYS] = {
+		[0] = "aligned",
+		[ALIGN_WARM] = "warm",
+		[ALIGN_LOOSE] = "loose",
+		[ALIGN_LOOSE | ALIGN_WARM] = "loose+warm",
+	};
+
+	return ways[way];
+}
+
+void align_yielded(struct align *al, int way, unsigned int exposed, double cpu_s)
+{
+	struct align_yield *y = &al->ways[way];
+
+	y->exposed += exposed;
+	y->cpu_s += cpu_s;
+	if (y->exposed >= YIELD_MEMORY || y->cpu_s >= YIELD_CPU_S) {
+		y->exposed /= 2;
+		y->cpu_s /= 2;
+	}
+}
+
+struct aligned align_draw(struct align *al, int way)
+{
+	struct aligned how = { .bin = -1, .way = way };
+	struct align_record *bins = al->bins[way & ALIGN_WARM];
+	double before, after, kind, x;
+	int bin;
+
+	if (al->mode != ALIGN_FUZZY || (way & ALIGN_LOOSE) || al->trials < ALIGN_LEARN)
+		return how;
 	align_range(al, &before, &after);
 	kind = unit(al);
 	if (kind < 0.9) {
-		x = (best_bin(al) + unit(al)) / ALIGN_BINS * (before + after) - before;
+		bin = best_bin(al, bins);
+		x = (bin + unit(al)) / ALIGN_BINS * (before + after) - before;
+		if (bin == ALIGN_BINS) {
+			how.bin = bin;
+			return how;
+		}
 	} else if (kind < 0.95) {
 		x = unit(al) * (before + after) - before;
 	} else {
@@ -104,32 +184,38 @@ double align_draw(struct align *al)
 
 		x = copysign(exp(unit(al) * log(fabs(far) + 1)) - 1, far);
 	}
-	al->bin = (x + before) / (before + after) * ALIGN_BINS;
-	if (al->bin >= ALIGN_BINS)
-		al->bin = ALIGN_BINS - 1;
-	al->offset_us = x;
-	return x;
+	bin = (x + before) / (before + after) * ALIGN_BINS;
+	how.bin = bin < ALIGN_BINS ? bin : ALIGN_BINS - 1;
+	how.offset_us = x;
+	return how;
 }
 
-static void average(double *mean, double us, bool first)
+static void remember(struct align_times *times, double us)
 {
 	if (us >= 0)
-		*mean = first ? us : *mean + ALPHA * (us - *mean);
+		times->us[times->n++ % ALIGN_TIMES] = us;
 }
 
-void align_learn(struct align *al, double a_us, double b_us, bool paid)
+void align_learn(struct align *al, const struct aligned *how, double a_us, double b_us,
+		 bool paid)
 {
-	average(&al->a_us, a_us, !al->trials);
-	average(&al->b_us, b_us, !al->trials);
-	al->trials++;
-	if (al->bin < 0)
+	struct align_record *r;
+
+	/* How long a racer takes that had to be woken up says little of one that had not. */
+	if (how->way & ALIGN_LOOSE)
 		return;
+	remember(&al->a, a_us);
+	remember(&al->b, b_us);
+	al->trials++;
+	if (how->bin < 0)
+		return;
+	r = &al->bins[how->way & ALIGN_WARM][how->bin];
 	if (paid)
-		al->bins[al->bin].hit++;
+		r->hit++;
 	else
-		al->bins[al->bin].miss++;
-	if (al->bins[al->bin].hit + al->bins[al->bin].miss >= MEMORY) {
-		al->bins[al->bin].hit /= 2;
-		al->bins[al->bin].miss /= 2;
+		r->miss++;
+	if (r->hit + r->miss >= MEMORY) {
+		r->hit /= 2;
+		r->miss /= 2;
 	}
 }

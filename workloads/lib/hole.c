@@ -122,7 +122,7 @@ static void open_file(struct trial *t)
 static void setup(struct trial *t)
 {
 	/* B, under way, meets what is there: until A takes it away that costs nothing. */
-	if (t->fuzzy)
+	if (t->warm)
 		file_stamp_cached(&file, t, 1, 0, file.size);
 	else
 		file_stamp(&file, t, 1, 0, file.size);

@@ -156,6 +156,27 @@ void file_check_zero(struct file *f, struct trial *t, size_t offset, size_t len)
 	}
 }
 
+void file_glance_zero(struct file *f, struct trial *t, size_t offset, size_t len)
+{
+	unsigned char cached;
+	char buf[PAGE];
+	size_t at, first;
+
+	for (at = offset; at < offset + len; at += PAGE) {
+		if (mincore(f->map + at, PAGE, &cached)) {
+			race_untested(t, "glance: mincore: %s", strerror(errno));
+			return;
+		}
+		if (!(cached & 1))
+			continue;
+		if (pread(f->fd, buf, PAGE, at) != (ssize_t)PAGE)
+			race_untested(t, "glance: pread: %s", strerror(errno));
+		else if (stale_pages(buf, at, PAGE, &first))
+			race_exposed(t, "pread shows old data at offset %zu (byte 0x%02x)",
+				     at + first, (unsigned char)buf[first]);
+	}
+}
+
 void file_check_views(struct file *f, struct trial *t, file_compare *compare)
 {
 	static void *got;

@@ -51,6 +51,12 @@ bool file_drop_cache(struct file *f, size_t offset, size_t len);
  */
 void file_check_zero(struct file *f, struct trial *t, size_t offset, size_t len);
 
+/*
+ * What is in the page cache of that range, in whole pages, must be zero; reads nothing
+ * from the disk and leaves the cache as it is. For `struct race`'s glance().
+ */
+void file_glance_zero(struct file *f, struct trial *t, size_t offset, size_t len);
+
 /* Says what is wrong with @got, all of a file, seen through @view. */
 typedef void file_compare(struct trial *t, const char *view, const void *got);
 

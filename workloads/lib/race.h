@@ -27,7 +27,7 @@ struct trial {
 	unsigned int	number;		/* from 1; of a batch, the first one's */
 	/* Trials that share this set-up (in open(): at most), and which of them this is. */
 	unsigned int	batch, turn;
-	bool		fuzzy;		/* unarmed, and brought together by an offset */
+	bool		warm;		/* B has brought in what A will remove, see warm() */
 	uint64_t	rng;		/* this trial's stream, see prng.h: main thread */
 	uint64_t	rng_a, rng_b;	/* and one for each racer */
 	int		dirfd;		/* directory under test */
@@ -51,6 +51,7 @@ struct race {
 	 */
 	unsigned int	batch;
 	size_t		begin, end;
+	bool		backwards;	/* the last pages are the first trial's */
 	/* Main thread, once. Exits through race_skip() if it cannot be done. */
 	void (*open)(struct trial *t);
 	/* Main thread: a fresh file state. Not part of the race. */
@@ -59,13 +60,19 @@ struct race {
 	void (*a)(struct trial *t);	/* removes: punch, truncate, ... */
 	void (*b)(struct trial *t);	/* brings back: fault, store, read, ... */
 	/*
-	 * Racer B, before the start of a fuzzy trial; may be NULL. Brings in what A will
-	 * remove: what B then does costs next to nothing until A has removed it, and
-	 * B is at the lock at that very moment.
+	 * Racer B, before the start of some fuzzy trials; may be NULL. Brings in what A
+	 * will remove: what B then does costs next to nothing until A has removed it, and
+	 * B is at the lock at that very moment. Which pays more, with it or without, is
+	 * learned. setup() sees in @t->warm which it is.
 	 */
 	void (*warm)(struct trial *t);
 	/* Main thread, while the racers run; may be NULL. Must return when A is done. */
 	void (*watch)(struct trial *t);
+	/*
+	 * After a trial that shares its set-up, both racers are done; may be NULL. Looks
+	 * for what the next trial would wipe out before check() sees it. Any thread.
+	 */
+	void (*glance)(struct trial *t);
 	/* Main thread, both racers are done: the oracle. Not if the trial is invalid. */
 	void (*check)(struct trial *t);
 };
