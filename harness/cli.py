@@ -59,7 +59,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run a plan; 0 when every verdict is what the kernel's role expects."""
+    """Run a plan, or the rest of one; 0 when every verdict is what its role expects."""
+    if args.resume is not None:
+        return _resume(args)
     from harness.experiment.runner import run_plan
     from harness.places import cache_dir
     from harness.report.terminal import terminal
@@ -68,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
     with terminal() as listen:
         _finished, code = run_plan(
             _config(args),
-            args.plan,
+            args.plan or "quick",
             cache_dir(),
             results,
             _remembering(args, listen),
@@ -82,6 +84,27 @@ def run(args: argparse.Namespace) -> int:
             modes=[args.mode] if args.mode else [],
         )
     if code == EXIT_INTERRUPTED:  # the runner put everything away; main says where
+        raise KeyboardInterrupt
+    return code
+
+
+def _resume(args: argparse.Namespace) -> int:
+    """Go on with a run that ended early, as it was asked for."""
+    from harness.experiment.runner import resume_plan
+    from harness.places import cache_dir
+    from harness.report.terminal import terminal
+
+    options.alone(args)
+    with terminal() as listen:
+        _finished, code = resume_plan(
+            _config(args),
+            cache_dir(),
+            Path("results").absolute(),
+            _remembering(args, listen),
+            run=args.resume,
+            jobs=args.jobs,
+        )
+    if code == EXIT_INTERRUPTED:
         raise KeyboardInterrupt
     return code
 
@@ -120,9 +143,7 @@ def _each_patch(args: argparse.Namespace) -> int:
     from harness.places import cache_dir
 
     if len(args.kernels) != 1:
-        raise UsageError(
-            "--each-patch takes one kernel", hint="harness build stock --each-patch"
-        )
+        raise UsageError("--each-patch takes one kernel", hint="harness build stock --each-patch")
     config = _config(args)
     name = _known("kernel", args.kernels[0], config.kernel)
 
@@ -244,9 +265,7 @@ def _parser() -> argparse.ArgumentParser:
         _verb(verbs, "run", run, "run a plan and say what it found",
               "harness run quick -k control -f ext4 --trials 40")
     )  # fmt: skip
-    options.build_options(
-        _verb(verbs, "build", build, "build kernels", "harness build stock")
-    )
+    options.build_options(_verb(verbs, "build", build, "build kernels", "harness build stock"))
     options.boot_options(
         _verb(verbs, "boot", boot, "boot a kernel to a shell, or run a command in it",
               "harness boot control --exec 'cat /proc/version'")
@@ -256,8 +275,9 @@ def _parser() -> argparse.ArgumentParser:
               "turn off one lock site at a time and see that it is noticed",
               "harness mutants default -f ext4 -x fault")
     )  # fmt: skip
-    _verb(verbs, "list", list_, "show everything in harness.toml",
-          "harness --config other.toml list")
+    _verb(
+        verbs, "list", list_, "show everything in harness.toml", "harness --config other.toml list"
+    )
     _verb(verbs, "doctor", doctor, "say what this machine has and lacks", "harness doctor")
     return parser
 
@@ -309,8 +329,9 @@ def _known(kind: str, name: str, names: dict[str, Any]) -> str:
     from harness.config import nearest
 
     if name not in names:
-        raise UsageError(f"no {kind} '{name}' in harness.toml{nearest(name, names)}",
-                         hint="harness list")
+        raise UsageError(
+            f"no {kind} '{name}' in harness.toml{nearest(name, names)}", hint="harness list"
+        )
     return name
 
 
@@ -320,6 +341,8 @@ def _remembering(args: argparse.Namespace, listen: Listener) -> Listener:
     def listener(event: Event) -> None:
         if directory := event.data.get("directory"):
             args.kept = f"finished cells are kept in {directory}"
+            if args.verb is run:
+                args.kept += f"; go on with: harness run --resume {Path(directory).name}"
         listen(event)
 
     return listener

@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import Any, NoReturn
 
 from harness.errors import UsageError
+from harness.places import NEWEST_RUN
 
 _SEEDS = (0, 2**64 - 1)
 _TRIALS = (1, 1_000_000)
@@ -63,7 +64,8 @@ def whole(bounds: tuple[int, int]) -> Callable[[str], int]:
 
 def run_options(parser: argparse.ArgumentParser) -> None:
     """What `harness run` takes."""
-    parser.add_argument("plan", nargs="?", default="quick", metavar="PLAN", help="default: quick")
+    parser.usage = "%(prog)s [OPTION]... [PLAN]"  # argparse's own fills the screen
+    parser.add_argument("plan", nargs="?", metavar="PLAN", help="default: quick")
     _filters(parser, (("-k", "kernel"), ("-f", "filesystem"), ("-w", "workload")))
     parser.add_argument(
         "--trials", type=whole(_TRIALS), metavar="N", help="per cell, instead of the plan's"
@@ -76,6 +78,24 @@ def run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--mode", choices=("armed", "unarmed"), help="with windows armed only, or without only"
     )
+    parser.add_argument(
+        "--resume", nargs="?", const=NEWEST_RUN, metavar="RUN",
+        help="go on with a run that ended early (default: the newest)",
+    )  # fmt: skip
+
+
+def alone(args: argparse.Namespace) -> None:
+    """UsageError when --resume comes with what the run was told when it began."""
+    for name, nothing in (
+        ("plan", None), ("kernel", []), ("filesystem", []), ("workload", []), ("trials", None),
+        ("seed", None), ("budget", None), ("mode", None),
+    ):  # fmt: skip
+        if getattr(args, name) != nothing:
+            run = "" if args.resume == NEWEST_RUN else f" {args.resume}"
+            raise UsageError(
+                f"--resume goes on as the run began: no {name} can be given",
+                hint=f"harness run --resume{run}",
+            )
 
 
 def mutants_options(parser: argparse.ArgumentParser) -> None:

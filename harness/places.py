@@ -17,6 +17,8 @@ from harness.errors import BootError, InfraError, MachineLostError
 CACHE_VARIABLE = "HARNESS_CACHE"
 _NAME = "mapping-range-lock-harness"
 
+NEWEST_RUN = "the newest"  # of those that ended early; no directory has such a name
+
 
 def cache_dir() -> Path:
     """The absolute directory of sources, worktrees, objects and images; made if need be.

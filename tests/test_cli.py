@@ -22,6 +22,7 @@ from harness import cli
 from harness.errors import BootError, BuildError, InfraError
 from harness.events import Event, silent
 from harness.guest.spec import MachineSpec
+from harness.places import NEWEST_RUN
 from tests.conftest import TOML, Project
 
 REPOSITORY = Path(__file__).parent.parent
@@ -94,6 +95,12 @@ def calls(
         calls.action()
         return None, calls.code
 
+    def resume_plan(
+        _cfg: object, _cache: Path, results: Path, _listen: Any, **options: Any
+    ) -> tuple[None, int]:
+        calls.run = {"resumed": results, **options}
+        return None, calls.code
+
     def ensure(
         name: str, cfg: object, cache: Path, listen: object = silent
     ) -> types.SimpleNamespace:
@@ -104,7 +111,7 @@ def calls(
         )
 
     fakes: dict[str, dict[str, Any]] = {
-        "harness.experiment.runner": {"run_plan": run_plan},
+        "harness.experiment.runner": {"run_plan": run_plan, "resume_plan": resume_plan},
         "harness.kernel.build": {"ensure": ensure},
         "harness.guest.programs": {"compile_workloads": lambda *_: {}},
         "harness.guest.qemu": {"probe_accelerator": lambda asked: asked},
@@ -379,7 +386,9 @@ def test_list_says_where_a_workload_runs(
          ["harness: No space left on device: /x/y", "  try: harness doctor"]),
         (PermissionError(errno.EACCES, "Permission denied", "/x"), 125,
          ["harness: Permission denied: /x"]),
-        (KeyboardInterrupt(), 130, ["interrupted; finished cells are kept in {results}/one"]),
+        (KeyboardInterrupt(), 130,
+         ["interrupted; finished cells are kept in {results}/one; go on with:"
+          " harness run --resume one"]),
     ],
 )  # fmt: skip
 def test_errors_are_lines_and_codes(
@@ -400,7 +409,8 @@ def test_a_run_that_put_itself_away_is_said_to_be_interrupted(
     calls.code = 130
     assert cli.main(["run"]) == 130
     assert complaint(capsys) == [
-        f"interrupted; finished cells are kept in {project.root / 'results' / 'one'}"
+        f"interrupted; finished cells are kept in {project.root / 'results' / 'one'};"
+        " go on with: harness run --resume one"
     ]
 
 
@@ -508,7 +518,35 @@ def test_a_signal_ends_in_one_line(number: signal.Signals, project: Project) -> 
         _out, err = process.communicate(timeout=30)
     assert process.returncode == 130
     lines = [line for line in err.splitlines() if not line.startswith("run x")]
-    assert lines == ["interrupted; finished cells are kept in results/one"]
+    assert lines == [
+        "interrupted; finished cells are kept in results/one;"
+        " go on with: harness run --resume one"
+    ]
+
+
+def test_a_run_is_gone_on_with(calls: Calls, project: Project) -> None:
+    calls.code = 1
+    assert cli.main(["run", "--resume"]) == 1
+    assert calls.run == {"resumed": project.root / "results", "run": NEWEST_RUN, "jobs": None}
+    assert cli.main(["run", "--resume", "2026-quick", "-j", "3"]) == 1
+    assert (calls.run["run"], calls.run["jobs"]) == ("2026-quick", 3)
+
+
+@pytest.mark.parametrize(
+    "more", [["-k", "stock"], ["--trials", "3"], ["--mode", "armed"], ["--seed", "0"]]
+)
+def test_what_was_asked_for_cannot_be_changed_on_the_way(
+    more: list[str], calls: Calls, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["run", "--resume", "one", *more]) == 2
+    assert complaint(capsys) == [
+        f"harness: --resume goes on as the run began: no {WORDS[more[0]]} can be given",
+        "  try: harness run --resume one",
+    ]
+    assert not calls.run
+
+
+WORDS = {"-k": "kernel", "--trials": "trials", "--mode": "mode", "--seed": "seed"}
 
 
 def list_to(stdout: int, project: Project, **environment: str) -> tuple[int, str]:

@@ -14,7 +14,7 @@ from harness.config import Config, Mode
 from harness.config import Plan as PlanEntry
 from harness.errors import EXIT_INTERRUPTED, HarnessError, InfraError
 from harness.events import Event, Listener, silent
-from harness.experiment import crew, facts, store, verdict
+from harness.experiment import crew, facts, resume, store, verdict
 from harness.experiment import plan as plans
 from harness.experiment.berth import Bootable
 from harness.experiment.budget import Budget
@@ -27,6 +27,7 @@ from harness.guest.machine import Machine, MachineSpec
 from harness.guest.qemu import Accelerator
 from harness.kernel import build
 from harness.kernel.build import Image
+from harness.places import NEWEST_RUN
 
 
 def _machine(
@@ -47,6 +48,7 @@ class Rooms:
         programs.compile_workloads
     )
     probe_accelerator: Callable[[str], Accelerator] = qemu.probe_accelerator
+    digest: Callable[[Mapping[str, Path]], str] = programs.digest
     machine: Callable[[MachineSpec, Path, Path, Path, Listener, str], Bootable] = _machine
 
 
@@ -82,6 +84,7 @@ def run_plan(
     if budget_s is not None or trials is None:  # a number that is asked for is not cut
         runner.budget_s = cfg.plan[plan_name].budget_s if budget_s is None else budget_s
     run.document.update(
+        planned=[cell.name for cell in cells],
         seed=cfg.plan[plan_name].seed if seed is None else seed,
         filters={
             "kernels": list(kernels),
@@ -94,6 +97,49 @@ def run_plan(
         jobs=runner.jobs,
         host=facts.host(),
     )
+    return _conduct(runner)
+
+
+def resume_plan(
+    cfg: Config,
+    cache: Path,
+    results_root: Path,
+    listen: Listener = silent,
+    *,
+    run: str = NEWEST_RUN,
+    jobs: int | None = None,
+    rooms: Rooms | None = None,
+) -> tuple[store.Run, int]:
+    """Goes on with a run that ended early; what is finished stays as it is.
+
+    Returns and raises what run_plan() does; UsageError as well when there is no such
+    run, or when what it would be run with is not what it was run with.
+    """
+    directory = resume.find(results_root, run)
+    again = store.Run.reopen(directory)
+    try:
+        document = again.document
+        plan = resume.config_of(cfg, document)
+        cells = plans.cells(cfg, plan, **resume.filters(document, directory))
+        verdicts = resume.finished(cells, document)
+        jobs = jobs or document["jobs"]
+        runner = _Runner(
+            cfg, cfg.plan[plan], cells, cache, again, listen, rooms or Rooms(), jobs, verdicts
+        )
+    except BaseException:
+        again.close()
+        raise
+    # Of the time, what the cells that are left would have had.
+    runner.budget_s = (document["budget_s"] or 0.0) * len(runner.left) / max(1, len(cells))
+    for key in ("error", "not_run", "exit_code"):
+        document.pop(key, None)
+    document.update(status="running", sittings=document.get("sittings", 1) + 1)
+    return _conduct(runner)
+
+
+def _conduct(runner: _Runner) -> tuple[store.Run, int]:
+    """A run to its end, however it ends."""
+    run = runner.store
     try:
         code = runner.run()
     except KeyboardInterrupt:
@@ -124,8 +170,12 @@ class _Runner:
         listen: Listener,
         rooms: Rooms,
         jobs: int | None,
+        verdicts: Mapping[str, verdict.Verdict] | None = None,
     ) -> None:
+        """`verdicts`: of cells that are finished already, by name."""
         self.cfg, self.plan, self.cells = cfg, plan, cells
+        self.verdicts = dict(verdicts or {})
+        self.left = [cell for cell in cells if cell.name not in self.verdicts]
         self.cache, self.store, self.rooms = cache, run, rooms
         self.guest = cfg.guest[plan.guest]
         self.jobs = jobs or facts.jobs_of(plan, self.guest)
@@ -147,9 +197,7 @@ class _Runner:
         document, stages = self.store.document, self.store.document.setdefault("stages", {})
         self.store.save()
         place = str(self.store.directory)
-        self.listen(
-            Event("run", self.store.id, f"results in {place}", data={"directory": place})
-        )
+        self.listen(Event("run", self.store.id, f"results in {place}", data={"directory": place}))
         self._warn_of_few_trials()
         if self.jobs * self.guest.cpus > facts.host_cpus():
             text = f"{self.jobs} guests of {self.guest.cpus} CPUs at once on {facts.host_cpus()}: "
@@ -166,11 +214,15 @@ class _Runner:
         with _stage(stages, "workloads"):
             programs = self.rooms.compile_workloads(self.cfg.root, self.cache, self.listen)
             self._check_programs(programs)
-        document["kernels"] = {}
+            digest = self.rooms.digest(programs)
+            resume.check_programs(digest, document)
+            document["programs"] = digest
+        document.setdefault("kernels", {})
         images: dict[str, Image] = {}
         with _stage(stages, "build"):
-            for kernel in dict.fromkeys(cell.kernel for cell in self.cells):
+            for kernel in dict.fromkeys(cell.kernel for cell in self.left):
                 image = self.rooms.ensure(kernel, self.cfg, self.cache, self.listen)
+                resume.check_kernel(image, document)
                 images[kernel] = image
                 document["kernels"][kernel] = facts.kernel(image, self.cfg)
                 self.store.save()
@@ -178,13 +230,15 @@ class _Runner:
         # Only a run that got as far as its first cell deserves to be the latest.
         self.store.save()
         self.store.point_latest()
-        names = [cell.name for cell in self.cells]
+        machines = resume.tidy(self.store, self.left) if self.verdicts else 0
+        names, done = [cell.name for cell in self.cells], len(self.verdicts)
+        known = f", {done} of them finished before" if done else ""
         self.listen(
             Event(
                 "run",
                 self.store.id,
-                f"{len(names)} cells on {accelerator.name}",
-                done=0,
+                f"{len(names)} cells on {accelerator.name}{known}",
+                done=done,
                 total=len(names),
                 data={"cells": names, "accelerator": accelerator.name},
             )
@@ -192,12 +246,15 @@ class _Runner:
         shared = self.shared = Shared(
             self.cfg, self.plan, self.cells, self.store, self.listen, self._machine,
             accelerator, programs, images,
-            Budget(self.budget_s, len(self.cells), self.jobs) if self.budget_s else None,
+            Budget(self.budget_s, len(self.left), self.jobs) if self.budget_s else None,
+            machines=machines,
         )  # fmt: skip
+        for entry in document["cells"]:
+            shared.know(entry, self.verdicts[entry["name"]])
         with _stage(stages, "cells"):
             # What must fire comes first: whether it did decides about the others.
             for role in plans.ORDER:
-                due = [cell for cell in self.cells if cell.role == role]
+                due = [cell for cell in self.left if cell.role == role]
                 crew.work(
                     due, self.jobs, lambda take: Worker(shared).run(take),
                     shared.stop, shared.kill,
@@ -210,9 +267,7 @@ class _Runner:
         return code
 
     def _machine(self, spec: MachineSpec, directory: Path, name: str) -> Bootable:
-        return self.rooms.machine(
-            spec, directory, self.cfg.root, self.cache, self.listen, name
-        )
+        return self.rooms.machine(spec, directory, self.cfg.root, self.cache, self.listen, name)
 
     def stop(self, status: str, code: int, why: str) -> None:
         """Writes down a run that ends early: what is finished stays, the rest is not run."""
@@ -233,9 +288,7 @@ class _Runner:
         self.listen(Event("run", self.store.id, message, data=data))
 
     def _check_programs(self, programs: Mapping[str, Path]) -> None:
-        wanted = {
-            plans.program_key(self.cfg.workload[cell.workload].source) for cell in self.cells
-        }
+        wanted = {plans.program_key(self.cfg.workload[cell.workload].source) for cell in self.cells}
         missing = sorted(({"preflight"} | wanted) - set(programs))
         if missing:
             raise InfraError(

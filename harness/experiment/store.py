@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import json
 import os
 import re
 import secrets
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -39,8 +41,7 @@ def writing(directory: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DiskFullError(
-                f"disk full while writing results to {directory};"
-                " what was finished before is kept",
+                f"disk full while writing results to {directory}; what was finished before is kept",
                 hint=f"df -h {directory}",
             ) from error
         raise InfraError(
@@ -96,6 +97,15 @@ class LineFile:
         self.path = path
         with writing(path.parent):
             self._stream = path.open("ab", buffering=0)
+            self._end_torn_line()
+
+    def _end_torn_line(self) -> None:
+        """What was cut off in the middle of a line does not take the next one with it."""
+        if self._stream.tell():
+            with self.path.open("rb") as written:
+                written.seek(-1, os.SEEK_END)
+                if written.read() != b"\n":
+                    self._stream.write(b"\n")
 
     def append(self, line: str) -> None:
         """Adds one line.  Raises DiskFullError or InfraError."""
@@ -121,30 +131,75 @@ class LineFile:
         self.close()
 
 
+def read_run(directory: Path) -> dict[str, Any]:
+    """The run.json of a run.  InfraError when there is none that can be read."""
+    path = directory / "run.json"
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(value, dict) or not {"plan", "status", "seconds", "cells"} <= set(value):
+            raise ValueError("it is not a run's")
+    except (OSError, ValueError) as error:
+        said = error.strerror if isinstance(error, OSError) else error
+        raise InfraError(f"cannot read {path}: {said}", hint=f"ls -l {directory}") from error
+    return value
+
+
 class Run:
     """One execution of a plan: results/<id>/ and what run.json will say."""
 
     def __init__(self, root: Path, plan: str) -> None:
         """Makes the directory.  Raises DiskFullError or InfraError."""
-        self.started = datetime.now(UTC)
-        self.root = root
-        self.id, self.directory = _make_directory(root, plan, self.started)
-        self.document: dict[str, Any] = {
-            "id": self.id,
+        started = datetime.now(UTC)
+        name, directory = _make_directory(root, plan, started)
+        document: dict[str, Any] = {
+            "id": name,
             "plan": plan,
             "status": "running",
-            "started": self.started.isoformat(timespec="seconds"),
+            "started": started.isoformat(timespec="seconds"),
             "seconds": 0.0,
             "cells": [],
         }
+        self._hold(directory)
+        self._open(document)
+
+    @classmethod
+    def reopen(cls, directory: Path) -> Self:
+        """A run that ended early, to go on with.
+
+        InfraError when its run.json cannot be read, or while somebody is running it.
+        """
+        run = cls.__new__(cls)
+        run._hold(directory)
+        try:
+            run._open(read_run(directory))
+        except BaseException:
+            os.close(run._held)
+            raise
+        return run
+
+    def _hold(self, directory: Path) -> None:
+        self.root, self.id, self.directory = directory.parent, directory.name, directory
+        # Held while it is run, let go of by the kernel however that ends.
+        self._held = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(self._held)
+            raise InfraError(
+                f"run {self.id} is still under way", hint=f"tail -f {directory / 'run.log'}"
+            ) from error
+
+    def _open(self, document: dict[str, Any]) -> None:
+        self.document = document
+        self._before = float(document["seconds"])  # of earlier sittings
+        self._began = time.monotonic()
         self._log = LineFile(self.directory / "run.log")
         # Builds and machines may speak from threads of their own.
         self._lock = threading.Lock()
 
     def save(self) -> None:
         """Writes run.json as of now."""
-        elapsed = (datetime.now(UTC) - self.started).total_seconds()
-        self.document["seconds"] = round(elapsed, 1)
+        self.document["seconds"] = round(self._before + time.monotonic() - self._began, 1)
         write_json(self.directory / "run.json", self.document)
 
     def log(self, event: Event) -> None:
@@ -183,7 +238,10 @@ class Run:
                 raise
 
     def close(self) -> None:
-        """Closes run.log."""
+        """Closes run.log and lets go of the run."""
+        if self._held >= 0:
+            os.close(self._held)
+            self._held = -1
         self._log.close()
 
 

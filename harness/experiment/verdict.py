@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from harness.errors import EXIT_CANNOT_TEST, EXIT_EXPECTED, EXIT_UNEXPECTED
 from harness.experiment.plan import Cell
@@ -57,6 +57,12 @@ class Verdict:
     def to_json(self) -> dict[str, Any]:
         """The "verdict" of a cell in run.json."""
         return {**dataclasses.asdict(self), "interval": list(self.interval)}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Self:
+        """What to_json() gave.  TypeError, ValueError if it is something else."""
+        low, high = value["interval"]
+        return cls(**{**value, "interval": (low, high)})
 
 
 def judge(cell: Cell, trials: Sequence[Trial], evidence: Evidence) -> Verdict:

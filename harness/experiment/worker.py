@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import shutil
 import threading
 import time
 from collections import Counter
@@ -22,6 +21,7 @@ from harness.experiment.berth import Berth, Bootable
 from harness.experiment.budget import Budget
 from harness.experiment.plan import Cell
 from harness.experiment.preflight import Job
+from harness.experiment.resume import set_aside
 from harness.guest.machine import MachineSpec
 from harness.guest.qemu import Accelerator
 from harness.kernel.build import Image
@@ -61,6 +61,15 @@ class Shared:
     boot_failures: Counter[str] = field(default_factory=Counter)
     machines: int = 0  # shared ones so far: they are numbered
     berths: list[Berth] = field(default_factory=list)
+
+    def know(self, entry: dict[str, Any], judged: verdict.Verdict) -> None:
+        """A cell is finished, with this entry in run.json."""
+        if judged.state == "exposed" and (
+            entry["may_fire"] or (entry["must_fire"] and judged.as_expected)
+        ):
+            self.fired.add((entry["filesystem"], entry["workload"]))
+        self.verdicts.append(judged)
+        self.entries[entry["name"]] = entry
 
     def kill(self) -> None:
         """Ends every machine that runs, from any thread."""
@@ -134,12 +143,7 @@ class Worker:
     ) -> None:
         """Writes a cell down: from here on it counts as finished, whatever interrupts us."""
         shared = self._all
-        if (cell.must_fire and judged.as_expected) or (
-            cell.may_fire and judged.state == "exposed"
-        ):
-            shared.fired.add((cell.filesystem, cell.workload))
-        shared.verdicts.append(judged)
-        shared.entries[cell.name] = entry
+        shared.know(entry, judged)
         # In the plan's order, whichever was done first.
         shared.store.document["cells"] = [
             shared.entries[each.name] for each in shared.cells if each.name in shared.entries
@@ -191,16 +195,14 @@ class Worker:
         why = "; ".join(attempt.faults)
         shared.listen(Event("note", cell.name, f"no trial ran, once more: {why}"))
         self._berth.settle(False, directory)
-        _set_aside(directory)
+        set_aside(directory, "attempt")
         attempt = self._attempt(cell, directory, seconds)
         if attempt.never_ran and not shared.booted and attempt.error is not None:
             # Nothing has worked yet in this run: every cell would say the same.
             raise attempt.error
         return 2, attempt
 
-    def _attempt(
-        self, cell: Cell, directory: Path, seconds: float | None
-    ) -> cells_room.Attempt:
+    def _attempt(self, cell: Cell, directory: Path, seconds: float | None) -> cells_room.Attempt:
         shared = self._all
         failures = shared.boot_failures[cell.kernel]
         if failures >= BOOT_FAILURES and cell.kernel not in shared.booted:
@@ -243,14 +245,3 @@ class Worker:
     def _say(self, cell: Cell, message: str, done: int, **data: object) -> None:
         total = len(self._all.cells)
         self._all.listen(Event("cell", cell.name, message, done, total, data=data))
-
-
-def _set_aside(directory: Path) -> None:
-    """Moves a first attempt's files into attempt-1/: evidence, but not the verdict's."""
-    place = directory / "attempt-1"
-    with store.writing(directory):
-        place.mkdir()
-        for path in list(directory.iterdir()):
-            if path != place:
-                shutil.move(path, place / path.name)
-    store.delete_disks(place)

@@ -3,11 +3,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import os
 import re
 import shlex
 import shutil
 import struct
+import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from filelock import FileLock
@@ -18,14 +22,17 @@ from harness.guest.initramfs import interpreter
 from harness.guest.process import Process
 
 GRACE_S = 0.7  # between SIGTERM and SIGKILL
+UNUSED_AFTER_S = 2 * 86400.0  # longer than any run
 
 
 def compile_workloads(root: Path, cache: Path, listen: Listener = silent) -> dict[str, Path]:
     """Compile <root>/workloads; key ("races/punch-read-fault") -> static binary.
 
     make decides what is out of date: unchanged sources start no compiler.  Each
-    checkout has its own place in the cache, and two runs in one take turns.
-    BuildError with the first compiler error; InfraError when make is missing.
+    checkout has its own place in the cache, and two runs in one take turns.  The
+    binaries are copies that nobody changes: what is compiled while a run is under
+    way does not get into its later machines.  BuildError with the first compiler
+    error; InfraError when make is missing.
     """
     source = root / "workloads"
     checkout = hashlib.sha256(str(source.resolve()).encode()).hexdigest()[:12]
@@ -45,27 +52,65 @@ def compile_workloads(root: Path, cache: Path, listen: Listener = silent) -> dic
             # the next one would take that for finished.
             make.stop(GRACE_S)
             raise
-    said = log.read_text(errors="replace")
-    if status != 0:
-        if "No space left on device" in said:
-            raise InfraError(
-                f"workloads: {out}: no space left on the disk",
-                hint=f"free some space, or: export HARNESS_CACHE=DIRECTORY (see: df -h {out})",
-            )
-        raise BuildError(f"workloads: {_first_error(said)}", hint=hint, detail=said[-4000:])
-    programs = {
-        str(path.relative_to(out)): path
-        for path in sorted(out.rglob("*"))
-        if path.is_file() and _is_program(path)
-    }
-    for key, path in programs.items():
-        if interpreter(path.read_bytes()) is not None:
-            raise BuildError(
-                f"workload {key} is not linked statically; the guest has no libraries for it",
-                hint=f"file {path}",
-            )
+        said = log.read_text(errors="replace")
+        if status != 0:
+            if "No space left on device" in said:
+                raise InfraError(
+                    f"workloads: {out}: no space left on the disk",
+                    hint=f"free some space, or: export HARNESS_CACHE=DIRECTORY (see: df -h {out})",
+                )
+            raise BuildError(f"workloads: {_first_error(said)}", hint=hint, detail=said[-4000:])
+        programs = {
+            str(path.relative_to(out)): path
+            for path in sorted(out.rglob("*"))
+            if path.is_file() and _is_program(path)
+        }
+        for key, path in programs.items():
+            if interpreter(path.read_bytes()) is not None:
+                raise BuildError(
+                    f"workload {key} is not linked statically; the guest has no libraries for it",
+                    hint=f"file {path}",
+                )
+        kept = _kept(programs, out.parent)
     listen(Event("note", "workloads", f"{len(programs)} programs", len(programs), len(programs)))
-    return programs
+    return kept
+
+
+def digest(programs: Mapping[str, Path]) -> str:
+    """What tells one set of programs from another: of their names and contents."""
+    whole = hashlib.sha256()
+    for key, path in sorted(programs.items()):
+        whole.update(f"{key} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+    return whole.hexdigest()[:12]
+
+
+def _kept(programs: Mapping[str, Path], store: Path) -> dict[str, Path]:
+    """Copies of the programs in a place that is named after their content."""
+    place = store / f"set-{digest(programs)}"
+    if place.is_dir():
+        os.utime(place)
+    else:
+        now = time.time()
+        for old in store.glob("set-*"):
+            with contextlib.suppress(OSError):
+                if old.stat().st_mtime < now - UNUSED_AFTER_S:
+                    shutil.rmtree(old)
+        half = store / f".half-{os.getpid()}"
+        shutil.rmtree(half, ignore_errors=True)
+        try:
+            for key, path in programs.items():
+                (half / key).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(path, half / key)
+            # Another checkout may have made the same set in the meantime.
+            with contextlib.suppress(OSError):
+                half.rename(place)
+        except OSError as error:
+            raise InfraError(
+                f"workloads: cannot write {place}: {error.strerror}", hint=f"df -h {store}"
+            ) from error
+        finally:
+            shutil.rmtree(half, ignore_errors=True)
+    return {key: place / key for key in programs}
 
 
 def _is_program(path: Path) -> bool:

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import secrets
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -44,7 +45,7 @@ def test_runs_of_the_same_second_do_not_meet(
 ) -> None:
     suffixes = iter(["aaaa", "aaaa", "bbbb"])
     monkeypatch.setattr(secrets, "token_hex", lambda _n: next(suffixes))
-    stamp = Run(tmp_path, "p").started
+    stamp = datetime.now(UTC)
 
     class Frozen:
         @staticmethod

@@ -12,7 +12,7 @@ import pytest
 
 from harness.errors import BuildError, InfraError
 from harness.guest.process import Process
-from harness.guest.programs import compile_workloads
+from harness.guest.programs import compile_workloads, digest
 from tests.guest.conftest import ROOT
 
 MAIN = "int main(void) { return 0; }\n"
@@ -39,6 +39,31 @@ def test_keys_and_no_needless_work(checkout: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     checkout.rename(other)
     assert compile_workloads(other, tmp_path / "cache")["preflight"] != made["preflight"]
+
+
+def test_a_set_of_programs_stays_what_it_was(checkout: Path, tmp_path: Path) -> None:
+    """A run under way boots machines with them, whatever is compiled in the meantime."""
+    made = compile_workloads(checkout, tmp_path / "cache")
+    before = made["races/one"].read_bytes()
+    (checkout / "workloads/races/one.c").write_text("int main(void) { return 1; }\n")
+    again = compile_workloads(checkout, tmp_path / "cache")
+    assert made["races/one"].read_bytes() == before != again["races/one"].read_bytes()
+    assert digest(made) != digest(again)
+    assert not list((tmp_path / "cache").rglob(".half-*"))
+
+
+def test_sets_that_nobody_uses_any_more_go(checkout: Path, tmp_path: Path) -> None:
+    made = compile_workloads(checkout, tmp_path / "cache")
+    old = made["preflight"].parent
+    os.utime(old, (1, 1))
+    assert compile_workloads(checkout, tmp_path / "cache") == made
+    (checkout / "workloads/races/one.c").write_text("int main(void) { return 1; }\n")
+    compile_workloads(checkout, tmp_path / "cache")
+    assert old.is_dir(), "it was used a moment ago"
+    os.utime(old, (1, 1))
+    (checkout / "workloads/races/one.c").write_text("int main(void) { return 2; }\n")
+    compile_workloads(checkout, tmp_path / "cache")
+    assert not old.exists()
 
 
 def test_the_first_compiler_error_is_named(checkout: Path, tmp_path: Path) -> None:
