@@ -25,6 +25,8 @@ class HarnessError(Exception):
     """
 
     exit_code = EXIT_CANNOT_TEST
+    # What a machine that hung was found to wait for, a guest.hang.Evidence; None: no hang.
+    evidence: Any = None
 
     def __init__(self, message: str, *, hint: str = "", detail: str = "") -> None:
         super().__init__(message)

@@ -31,7 +31,7 @@ from harness.experiment.preflight import (
 )
 from harness.experiment.trial import Outcome, Reader, Trial
 from harness.experiment.verdict import Evidence
-from harness.guest import splat
+from harness.guest import hang, splat
 from harness.guest.machine import Completed
 from harness.guest.splat import Splat
 
@@ -159,6 +159,7 @@ def run(job: Job, machine: Guest, directory: Path, listen: Listener) -> Attempt:
         if isinstance(attempt.error, MachineLostError) and attempt.error.completed:
             told.append(attempt.error.completed.stderr)
         store.write_text(directory / "error.txt", "\n".join(filter(None, told)) + "\n")
+        _write_hang(directory, attempt.error.evidence)
     _write_splats(directory, attempt.splats)
     return attempt
 
@@ -289,6 +290,18 @@ def _tell(listen: Listener, cell: Cell, attempt: Attempt) -> None:
             data={"outcome": last.outcome, "exposed": exposed},
         )
     )
+
+
+def _write_hang(directory: Path, evidence: hang.Evidence | None) -> None:
+    """hang/: who waits for what, and what was asked to know it."""
+    if evidence is None:
+        return
+    place = directory / "hang"
+    with store.writing(directory):
+        place.mkdir(exist_ok=True)
+    store.write_text(place / "who.txt", f"{evidence.summary or 'nobody could say'}\n")
+    for name, text in evidence.files.items():
+        store.write_text(place / name, text)
 
 
 def _write_splats(directory: Path, splats: list[Splat]) -> None:

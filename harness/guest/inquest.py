@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import shlex
 import subprocess
 from collections.abc import Callable, Sequence
@@ -21,6 +20,7 @@ from harness.errors import (
 )
 from harness.guest import process, splat
 from harness.guest.console import Boot, Console
+from harness.guest.hang import Evidence
 from harness.guest.qmp import Qmp
 from harness.guest.ssh import Outcome
 
@@ -47,8 +47,10 @@ class Inquest:
         """The console's log."""
         return self.directory / "console.log"
 
-    def boot_failed(self, state: Boot, limit: float) -> NoReturn:
-        """Raise what a boot that ended in `state` means."""
+    def boot_failed(
+        self, state: Boot, limit: float, look: Callable[[], Evidence] = Evidence
+    ) -> NoReturn:
+        """Raise what a boot that ended in `state` means; look() at one that hangs."""
         hint = f"less {self.log}"
         if state == "panic":
             # The trace follows the line that says so; QEMU exits after it.
@@ -72,11 +74,14 @@ class Inquest:
             if quiet.last_line
             else SILENT
         )
-        raise BootError(
+        evidence, tail = look(), self.console.tail()
+        error = BootError(
             f"{self.name}: did not reach user space in {round(limit, 1):g} s; {last}",
             hint=hint,
-            detail=f"{self._cpu_states()}\n{self.console.tail()}",
+            detail=f"{evidence.summary}\n{tail}",
         )
+        error.evidence = evidence
+        raise error
 
     def ended_at_boot(self, why: str) -> NoReturn:
         """Raise what it means that QEMU ended, or stopped answering, during the boot."""
@@ -111,18 +116,6 @@ class Inquest:
     def _stderr(self) -> str:
         return (self.directory / "qemu-stderr").read_text(errors="replace")
 
-    def _cpu_states(self) -> str:
-        """Where each CPU is, from QEMU's monitor; "" when it does not answer."""
-        try:
-            registers = self.qmp.hmp("info registers -a", QMP_LIMIT_S)
-        except ConnectionError as error:
-            return str(error)
-        states = re.findall(r"CPU#(\d+).*?[RE]IP=(\S+).*?HLT=(\d)", registers, re.DOTALL)
-        return "\n".join(
-            f"CPU {number} {'halted' if halted == '1' else 'running'} at {at}"
-            for number, at, halted in states
-        )
-
     def death(self) -> str:
         """Why the machine can do no more work; "" while it can."""
         if self._host_fault():
@@ -141,11 +134,11 @@ class Inquest:
         return ""
 
     def lost(
-        self, command: str, outcome: Outcome, limit: float, kill: Callable[[], bool]
+        self, command: str, outcome: Outcome, limit: float, look: Callable[[], Evidence]
     ) -> HarnessError:
         """What to raise for a command that did not end within `limit` seconds.
 
-        kill() ends the command in the guest and says whether the guest answered.
+        look() finds out what it waits for and ends it in the guest.
         """
         shown = command if len(command) <= 60 else f"{command[:57]}..."
         where = f"{self.name}: `{shown}`"
@@ -185,14 +178,11 @@ class Inquest:
             return MachineLostError(
                 f"{where}: {outcome.why}, while QEMU runs; {last}", hint=hint, detail=detail
             )
-        if kill():
-            return WorkloadTimeoutError(
-                f"{where}: not done in {round(limit, 1):g} s; killed",
-                hint=hint,
-                detail=self.console.tail(60),
-            )
-        return WorkloadTimeoutError(
-            f"{where}: not done in {round(limit, 1):g} s; SSH does not answer any more; {last}",
-            hint=hint,
-            detail=f"{self._cpu_states()}\n{self.console.tail(60)}",
+        evidence, tail = look(), self.console.tail(60)
+        end = "killed" if evidence.answered else f"SSH does not answer any more; {last}"
+        why = f"; {evidence.summary}" if evidence.summary else ""
+        error = WorkloadTimeoutError(
+            f"{where}: not done in {round(limit, 1):g} s; {end}{why}", hint=hint, detail=tail
         )
+        error.evidence = evidence
+        return error

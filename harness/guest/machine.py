@@ -25,7 +25,7 @@ from harness.errors import (
     WorkloadTimeoutError,
 )
 from harness.events import Event, Listener, silent
-from harness.guest import initramfs, process, qemu, splat, ssh, terminal
+from harness.guest import hang, initramfs, process, qemu, splat, ssh, terminal
 from harness.guest.console import Console
 from harness.guest.inquest import Inquest
 from harness.guest.qmp import Qmp
@@ -35,18 +35,10 @@ from harness.guest.ssh import Completed
 
 __all__ = ["Completed", "Machine", "MachineSpec", "WorkloadTimeoutError"]
 
-# panic=-1: a panic reboots, and -no-reboot makes QEMU exit.  loglevel=7: all but
-# debug messages; "quiet" would hide WARN()s, which are mere warnings.
-# no_timer_check: at boot the kernel gives timer interrupts a few milliseconds to
-# arrive, and panics; on a busy host an emulated one is late.
-CMDLINE = ("console=ttyS0", "panic=-1", "loglevel=7", "no_timer_check")
-# The emulated TSC is the host's clock, equal on all CPUs, but the kernel cannot
-# know and would read the HPET instead: a device, behind QEMU's one big lock,
-# which makes the CPUs take turns at every ktime_get().
-EMULATED_CMDLINE = ("tsc=reliable",)
 BOOT_ATTEMPTS = 3  # for faults of the emulator only
 QMP_LIMIT_S = 5.0
 SSH_LIMIT_S = 5.0
+LOOK_S = 2.0  # for each question to a machine that hangs, on KVM
 GRACE_S = 0.4  # for each polite way of ending QEMU
 WHOLE = slice(None)
 
@@ -131,7 +123,7 @@ class Machine:
 
     @property
     def _emulated(self) -> bool:
-        return self.spec.accelerator.name == "tcg"
+        return self.spec.emulated
 
     @property
     def _log(self) -> Path:
@@ -191,7 +183,7 @@ class Machine:
         limit = spec.boot_timeout_s * slowdown
         state = self._console.await_boot(limit - (time.monotonic() - started))
         if state != "ready":
-            inquest.boot_failed(state, limit)
+            inquest.boot_failed(state, limit, lambda: self._look(None))
         self.wall["ready"] = time.monotonic() - started
         try:
             self._connection()
@@ -209,12 +201,11 @@ class Machine:
     def _command(self, image: Path, disk: Path, serial: str, qmp_fd: int | None) -> list[str]:
         """QEMU's argv; without a QMP descriptor: with a shell, for a person."""
         spec = self.spec
-        emulated = EMULATED_CMDLINE if self._emulated else ()
         shell = ("harness.shell=1",) if qmp_fd is None else ()
         return qemu.command(
             bzimage=spec.bzimage.absolute(),
             initramfs=image,
-            cmdline=(*CMDLINE, *emulated, *spec.cmdline, *shell),
+            cmdline=(*spec.whole_cmdline, *shell),
             cpus=spec.cpus,
             memory_mib=spec.memory_mib,
             accelerator=spec.accelerator,
@@ -383,24 +374,24 @@ class Machine:
     def _lost(self, command: str, outcome: ssh.Outcome, timeout_s: float) -> HarnessError:
         assert self._inquest is not None
         limit = timeout_s * self.spec.accelerator.slowdown
-        error = self._inquest.lost(command, outcome, limit, lambda: self._kill(outcome.number))
+        error = self._inquest.lost(command, outcome, limit, lambda: self._look(outcome.number))
         if isinstance(error, MachineLostError):
             error.completed = outcome.completed(command)
         return error
 
-    def _kill(self, number: int) -> bool:
-        """Have the blocked tasks listed on the console, then kill; False: no answer."""
-        limit = SSH_LIMIT_S * self.spec.accelerator.slowdown / 2
+    def _look(self, command: int | None) -> hang.Evidence:
+        """What a machine that does not get on is waiting for; kills the command."""
+        assert self._console is not None and self._qmp is not None
+        slowdown = self.spec.accelerator.slowdown
         try:
-            other = ssh.Connection(self._port, self._user, self._host, limit)
-        except ssh.ConnectError:
-            return False
-        try:
-            # What a lock that is never released looks like: sysrq w, the stacks of
-            # all tasks that wait uninterruptibly.
-            other.execute("echo w >/proc/sysrq-trigger", limit)
-            return other.kill(number, limit)
+            return hang.examine(
+                self._console,
+                self._qmp,
+                lambda limit: ssh.Connection(self._port, self._user, self._host, limit),
+                LOOK_S * slowdown,
+                slowdown,
+                command,
+            )
         finally:
-            ssh.close_quietly(other)
             ssh.close_quietly(self._stranded)
             self._stranded = None

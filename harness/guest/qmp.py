@@ -50,6 +50,9 @@ class Qmp:
             self._call(work(), timeout_s)
         except (QMPError, OSError, TimeoutError) as error:
             raise ConnectionError(str(error) or "no greeting") from error
+        except AssertionError as error:
+            # The library's own: QEMU greeted, and was gone before it could look again.
+            raise ConnectionError("QEMU was gone right after its greeting") from error
 
     async def _gather(self) -> None:
         async for event in self._client.events:

@@ -11,6 +11,16 @@ from typing import Self
 from harness.guest.qemu import Accelerator
 from harness.words import Guest
 
+# panic=-1: a panic reboots, and -no-reboot makes QEMU exit.  loglevel=7: all but
+# debug messages; "quiet" would hide WARN()s, which are mere warnings.
+# no_timer_check: at boot the kernel gives timer interrupts a few milliseconds to
+# arrive, and panics; on a busy host an emulated one is late.
+CMDLINE = ("console=ttyS0", "panic=-1", "loglevel=7", "no_timer_check")
+# The emulated TSC is the host's clock, equal on all CPUs, but the kernel cannot
+# know and would read the HPET instead: a device, behind QEMU's one big lock,
+# which makes the CPUs take turns at every ktime_get().
+EMULATED_CMDLINE = ("tsc=reliable",)
+
 
 @dataclass(frozen=True)
 class MachineSpec:
@@ -28,6 +38,16 @@ class MachineSpec:
     programs: Mapping[str, Path]
     cmdline: Sequence[str] = ()
     boot_timeout_s: float = 30.0
+
+    @property
+    def emulated(self) -> bool:
+        """Whether the guest's CPUs are QEMU's own work."""
+        return self.accelerator.name == "tcg"
+
+    @property
+    def whole_cmdline(self) -> tuple[str, ...]:
+        """The kernel's command line, its words."""
+        return (*CMDLINE, *(EMULATED_CMDLINE if self.emulated else ()), *self.cmdline)
 
     @classmethod
     def of(

@@ -21,6 +21,7 @@ from harness.experiment.trial import count
 from harness.experiment.verdict import Verdict, judge
 from harness.guest.machine import MachineSpec
 from harness.guest.qemu import Accelerator
+from harness.guest import hang
 from harness.guest.splat import Splat
 from tests.fakes.experiment import config
 from tests.fakes.fake_machine import FakeMachine, Lab, Script
@@ -218,6 +219,17 @@ def test_timeout(tmp_path: Path, splats: tuple[Splat, ...], fate: str) -> None:
     assert [trial.outcome for trial in result.trials] == ["held", fate]
     assert judged(result).state == fate
     assert all(splat.title in judged(result).reason for splat in splats)
+
+
+def test_what_a_hung_machine_said_is_kept(tmp_path: Path) -> None:
+    late = WorkloadTimeoutError("not done in 600 s; race-b waits in down_read")
+    files = {"stacks.txt": "== race-b", "registers.txt": "CPU#0"}
+    late.evidence = hang.Evidence("race-b waits in down_read", files)
+    result = attempt(tmp_path, Script(dies=late, after=5))
+    assert "race-b waits in down_read" in judged(result).reason
+    place = tmp_path / "hang"
+    assert (place / "who.txt").read_text() == "race-b waits in down_read\n"
+    assert {path.name for path in place.iterdir()} == {"who.txt", *files}
 
 
 def test_connection_lost_in_the_middle(tmp_path: Path) -> None:

@@ -106,8 +106,8 @@ def test_boots_that_fail(
     if scenario == "panic":
         assert "end Kernel panic" in caught.value.detail, "the trace behind the panic is missing"
     if scenario == "hang":
-        assert "CPU 0 halted at ffffffff81000000" in caught.value.detail
-        assert "CPU 1 running at ffffffff81234567" in caught.value.detail
+        assert "CPU 0 is halted at ffffffff81000000" in caught.value.detail
+        assert "CPU 1 runs at ffffffff81234567" in caught.value.detail
     if scenario == "exits":
         assert "-kernel" in caught.value.detail, "the command that failed is missing"
     assert not list(guest.directory.glob("*.img"))
@@ -201,6 +201,10 @@ def test_a_time_out_kills_the_command(machine: Make) -> None:
         with pytest.raises(WorkloadTimeoutError, match=r"not done in 0\.5 s; killed") as caught:
             guest.run("echo $$; sleep 60; echo no", timeout_s=0.5, on_stdout_line=remember)
         assert caught.value.completed.stdout == f"{pid}\n"
+        evidence = caught.value.evidence
+        assert evidence.answered
+        assert evidence.files.keys() == {"registers.txt", "stacks.txt", "sysrq.txt"}
+        assert "CPU#1" in evidence.files["registers.txt"]
         assert not Path(f"/proc/{pid}").exists()
         assert guest.run("echo fine").stdout == "fine\n"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import select
 import signal
 import subprocess
@@ -12,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import BootError, MachineLostError
+from harness.errors import BootError, MachineLostError, WorkloadTimeoutError
+from harness.experiment.preflight import MOUNT_POINT
 from harness.guest import ssh
 from tests.vm.conftest import ROOT, Lab, harness, qemus
 
@@ -55,6 +57,41 @@ def test_a_panic_in_the_middle_is_told_from_silence(lab: Lab, tmp_path: Path) ->
         assert caught.value.completed is not None
         assert caught.value.completed.stdout == "before\n"
     assert [splat.kind for splat in machine.splats()][:1] in (["oops"], ["panic"], ["bug"])
+
+
+FROZEN = f"xfs_io -x -c freeze {MOUNT_POINT}"
+
+
+def test_a_trial_that_hangs_says_who_waits_for_what(lab: Lab, tmp_path: Path) -> None:
+    """The file system is frozen: nobody gets to write before a thaw that never comes."""
+    race = f"/workloads/races/punch-read-fault --dir {MOUNT_POINT}"
+    with lab.machine("stock", tmp_path / "m") as guest:
+        lab.mount(guest, "ext4")
+        with pytest.raises(WorkloadTimeoutError, match="not done in 10 s; killed; ") as caught:
+            guest.run(f"{FROZEN} && {race}", timeout_s=2)
+        evidence = caught.value.evidence
+        assert guest.run("echo well").stdout == "well\n"
+    assert evidence.answered
+    assert re.search(r"^punch-read-faul waits in percpu_rwsem_wait < \w+", evidence.summary)
+    assert evidence.summary in caught.value.message
+    assert "do_sys_open" in evidence.files["stacks.txt"]
+    for said in ("Show Blocked State", "Show backtrace of all active CPUs", "Show State"):
+        assert said in evidence.files["sysrq.txt"]
+    assert "CPU#1" in evidence.files["registers.txt"]
+
+
+def test_a_machine_without_ssh_is_asked_on_its_serial_line(lab: Lab, tmp_path: Path) -> None:
+    with lab.machine("stock", tmp_path / "m") as guest:
+        lab.mount(guest, "ext4")
+        with pytest.raises(WorkloadTimeoutError, match="SSH does not answer any more") as caught:
+            guest.run(
+                f"{FROZEN} && (mkdir {MOUNT_POINT}/x &) && killall -STOP dropbear && sleep 1000",
+                timeout_s=2,
+            )
+    evidence = caught.value.evidence
+    assert not evidence.answered
+    assert re.search(r"mkdir waits in percpu_rwsem_wait < \w+ < \w+", evidence.summary)
+    assert "Show Blocked State" in evidence.files["sysrq.txt"]
 
 
 def test_a_qemu_that_dies_is_not_the_kernels_fault(lab: Lab, tmp_path: Path) -> None:

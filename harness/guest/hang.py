@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: GPL-2.0
+"""A guest in which something does not end: who waits for what, asked before it is killed.
+
+Asked are, each for itself and with a limit, since any of them may be what hangs: QEMU
+(registers of each CPU), the guest over SSH (the stacks of the workload and of whatever
+sleeps uninterruptibly), the kernel by its magic SysRq key: w (blocked tasks), l (what
+each CPU does), d (locks that are held, lockdep kernels only), t (all tasks).  Without
+SSH the key is pressed on the serial line, as a BREAK and a letter, which wants no more
+of the kernel than an interrupt on one CPU.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from harness.guest import ssh
+from harness.guest.console import Console
+from harness.guest.qmp import Qmp
+
+# In this order: what is short and tells most comes first.
+KEYS = "wldt"
+# What the kernel prints of a key comes in one go; a console that was quiet for so long
+# after it (on KVM) has said it all.
+QUIET_S = 0.3
+TICK_S = 0.05
+SERIAL = "serial0"  # QEMU's name of the console, see qemu.command()
+WATCHED = 4  # tasks that the first line names, at most
+CALLERS = 2  # frames beside the one that it waits in
+
+_FRAME = re.compile(r"(?<!\? )\b([A-Za-z_][\w.]*)\+0x[0-9a-f]+/0x[0-9a-f]+")
+# How a task goes to sleep says nothing of what for.
+_SLEEPING = re.compile(
+    r"(__)?schedule(_\w+)?$|io_schedule\w*|context_switch|__switch_to\w*|preempt_schedule\w*"
+)
+# Every thread of a program of ours, and whoever waits uninterruptibly.
+_STACKS = r"""
+for t in /proc/[0-9]*/task/[0-9]*; do
+    exe=$(readlink "${t%/task/*}/exe")
+    state=$(sed -n 's/^State:[[:space:]]*//p' "$t/status") || continue
+    case "$exe:$state" in
+    /workloads/*) ;;
+    *:D*) ;;
+    *) continue ;;
+    esac
+    echo "== $(cat "$t/comm") (${t##*/}) $state, $(cat "$t/wchan")"
+    cat "$t/stack"
+done
+"""
+
+
+@dataclass
+class Evidence:
+    """What was found.
+
+    summary: one line, who waits for what; "" when nobody could say.  files: name ->
+    text, for the cell's directory.  answered: the guest still takes commands.
+    """
+
+    summary: str = ""
+    files: dict[str, str] = field(default_factory=dict)
+    answered: bool = False
+
+    def text(self) -> str:
+        """All of it for a person, the summary first."""
+        parts = [f"--- {name}\n{text}" for name, text in self.files.items()]
+        return "\n".join([self.summary or "nobody could say who waits for what", *parts])
+
+
+def examine(
+    console: Console,
+    qmp: Qmp,
+    connect: Callable[[float], ssh.Connection],
+    limit_s: float,
+    slowdown: float,
+    command: int | None = None,
+) -> Evidence:
+    """Asks everybody; then kills the `command` of an Outcome, if the guest still answers.
+
+    connect(seconds) opens a connection of its own.  limit_s is for each question.  Never
+    raises for what the guest or QEMU does: who does not answer is written down as such.
+    """
+    found = Evidence()
+    start = console.received
+    try:
+        found.files["registers.txt"] = qmp.hmp("info registers -a", limit_s)
+    except ConnectionError as error:
+        found.files["registers.txt"] = f"{error}\n"
+    connection: ssh.Connection | None = None
+    try:
+        connection = connect(limit_s)
+        _over_ssh(connection, console, found, limit_s, slowdown)
+        if command is not None:
+            found.answered = connection.kill(command, limit_s)
+    except ssh.ConnectError as error:
+        found.files["stacks.txt"] = f"SSH: {error}\n"
+        _over_serial(console, qmp, found, limit_s, slowdown)
+    finally:
+        ssh.close_quietly(connection)
+    found.files["sysrq.txt"] += console.data()[start:].decode(errors="replace").replace("\r", "")
+    found.summary = summary(found.files)
+    return found
+
+
+def _over_ssh(
+    connection: ssh.Connection, console: Console, found: Evidence, limit_s: float, slowdown: float
+) -> None:
+    stacks = connection.execute(_STACKS, limit_s)
+    found.files["stacks.txt"] = stacks.stdout.decode(errors="replace")
+    if stacks.status is None:
+        found.files["stacks.txt"] += f"({stacks.why or 'not done in time'})\n"
+    found.files["sysrq.txt"] = ""
+    for key in KEYS:
+        done = connection.execute(f"echo {key} >/proc/sysrq-trigger", limit_s)
+        if done.status != 0:
+            found.files["sysrq.txt"] += f"(SysRq {key}: {done.why or 'not done in time'})\n"
+            return
+        _await_quiet(console, limit_s, slowdown)
+
+
+def _over_serial(
+    console: Console, qmp: Qmp, found: Evidence, limit_s: float, slowdown: float
+) -> None:
+    found.files["sysrq.txt"] = ""
+    for key in KEYS:
+        before = console.received
+        try:
+            qmp.execute("chardev-send-break", limit_s, id=SERIAL)
+            console.write(key.encode())
+        except OSError as error:  # ConnectionError is one
+            found.files["sysrq.txt"] += f"(SysRq {key} on the serial line: {error})\n"
+            return
+        _await_quiet(console, limit_s, slowdown)
+        if console.received == before:
+            found.files["sysrq.txt"] += f"(SysRq {key} on the serial line: no answer)\n"
+            return
+
+
+def _await_quiet(console: Console, limit_s: float, slowdown: float) -> None:
+    """Until the kernel has said what it has to say to a key."""
+    asked = time.monotonic()
+    while time.monotonic() < asked + limit_s:
+        quiet = min(console.silence().seconds, time.monotonic() - asked)
+        if quiet > QUIET_S * slowdown:
+            return
+        time.sleep(TICK_S)
+
+
+def summary(files: dict[str, str]) -> str:
+    """The first line of the evidence: racers first, then who else is blocked, then CPUs."""
+    waiting = _tasks(files.get("stacks.txt", ""), r"== (.+) \(\d+\) (\S)")
+    if not waiting:
+        waiting = _tasks(files.get("sysrq.txt", ""), r".*\btask:(.+?)\s+state:(\S)")
+    told = [_told(*task) for task in waiting]
+    told.sort(key=lambda text: not text.startswith("race-"))
+    if told:
+        more = f"; and {len(told) - WATCHED} more" if len(told) > WATCHED else ""
+        return "; ".join(dict.fromkeys(told[:WATCHED])) + more
+    return "; ".join(cpus(files.get("registers.txt", "")))
+
+
+def cpus(registers: str) -> list[str]:
+    """Where each CPU is, from "info registers -a": "CPU 0 runs at ffffffff81234567"."""
+    states = re.findall(r"CPU#(\d+).*?[RE]IP=(\S+).*?HLT=(\d)", registers, re.DOTALL)
+    return [
+        f"CPU {number} {'is halted' if halted == '1' else 'runs'} at {at}"
+        for number, at, halted in states
+    ]
+
+
+def _tasks(text: str, header: str) -> list[tuple[str, str, list[str]]]:
+    """(name, state, functions, innermost first) of each task whose stack is shown."""
+    found: list[tuple[str, str, list[str]]] = []
+    pattern = re.compile(header)
+    inside = False
+    for line in text.splitlines():
+        if match := pattern.match(line):
+            name = match[1].rpartition("] ")[2]
+            found.append((name, match[2], []))
+            inside = True
+        elif inside and "</TASK>" in line:
+            inside = False
+        elif inside and (frame := _FRAME.search(line)):
+            found[-1][2].append(frame[1])
+    return found
+
+
+def _told(name: str, state: str, frames: Sequence[str]) -> str:
+    waits = [frame for frame in frames if not _SLEEPING.fullmatch(frame)]
+    if state == "R" or not waits:
+        return f"{name} runs" if state == "R" else f"{name} sleeps ({state})"
+    callers = waits[1 : 1 + CALLERS]
+    return f"{name} waits in {waits[0]}" + "".join(f" < {caller}" for caller in callers)

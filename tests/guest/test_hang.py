@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Who waits for what: read from what guests and QEMU really print."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.guest import hang
+
+# Of /proc/<pid>/stack, by the script that is run in the guest.
+STACKS = """\
+== punch-read-faul (91) S (sleeping), futex_wait_queue
+[<0>] futex_wait_queue+0x5d/0x90
+[<0>] __futex_wait+0x14c/0x1c0
+[<0>] do_syscall_64+0x54/0x100
+== race-b (93) D (disk sleep), rwsem_down_read_slowpath
+[<0>] rwsem_down_read_slowpath+0x1a4/0x4a0
+[<0>] filemap_fault+0x6c8/0xa90
+[<0>] __do_fault+0x2d/0x120
+[<0>] handle_mm_fault+0xa0c/0x1170
+== race-a (92) R (running), 0
+"""
+# Of SysRq w, as the console has it.
+BLOCKED = """\
+[    7.123456] sysrq: Show Blocked State
+[    7.123999] task:mkdir           state:D stack:0     pid:88    tgid:88    ppid:80     flags:0x2
+[    7.124001] Call Trace:
+[    7.124002]  <TASK>
+[    7.124003]  __schedule+0x2f3/0x6b0
+[    7.124004]  schedule+0x27/0x90
+[    7.124005]  percpu_rwsem_wait+0x10f/0x140
+[    7.124006]  ? __pfx_percpu_rwsem_wake_function+0x10/0x10
+[    7.124007]  mnt_want_write+0x8e/0xa0
+[    7.124008]  filename_create+0x6f/0x180
+[    7.124009]  </TASK>
+[    7.124010]  not_of_that_task+0x1/0x2
+"""
+REGISTERS = """\
+CPU#0
+RAX=0 RIP=ffffffff81000000 RFL=00000246 [---Z-P-] CPL=0 II=0 A20=1 SMM=0 HLT=1
+CPU#1
+RAX=0 RIP=ffffffff81234567 RFL=00000246 [---Z-P-] CPL=0 II=0 A20=1 SMM=0 HLT=0
+"""
+
+
+def test_racers_come_first_and_sleeping_is_not_a_reason() -> None:
+    told = hang.summary({"stacks.txt": STACKS, "sysrq.txt": BLOCKED})
+    assert told == (
+        "race-b waits in rwsem_down_read_slowpath < filemap_fault < __do_fault; race-a runs;"
+        " punch-read-faul waits in futex_wait_queue < __futex_wait < do_syscall_64"
+    )
+
+
+def test_without_ssh_the_kernel_is_asked() -> None:
+    told = hang.summary({"stacks.txt": "SSH: refused\n", "sysrq.txt": BLOCKED})
+    assert told == "mkdir waits in percpu_rwsem_wait < mnt_want_write < filename_create"
+
+
+def test_when_nobody_waits_the_cpus_are_somewhere() -> None:
+    told = hang.summary({"stacks.txt": "", "sysrq.txt": "", "registers.txt": REGISTERS})
+    assert told == "CPU 0 is halted at ffffffff81000000; CPU 1 runs at ffffffff81234567"
+    assert hang.summary({}) == ""
+
+
+def test_a_crowd_is_cut() -> None:
+    many = "".join(f"== w{n} (1{n}) D (disk sleep), x\n[<0>] wait_{n}+0x1/0x2\n" for n in range(9))
+    told = hang.summary({"stacks.txt": many})
+    assert told.endswith("w3 waits in wait_3; and 5 more")
+
+
+@given(st.dictionaries(st.sampled_from(["stacks.txt", "sysrq.txt", "registers.txt"]), st.text()))
+def test_never_raises(files: dict[str, str]) -> None:
+    hang.summary(files)
