@@ -19,9 +19,9 @@ from harness.experiment.plan import cells
 from harness.experiment.preflight import Job, mismatches
 from harness.experiment.trial import count
 from harness.experiment.verdict import Verdict, judge
+from harness.guest import hang
 from harness.guest.machine import MachineSpec
 from harness.guest.qemu import Accelerator
-from harness.guest import hang
 from harness.guest.splat import Splat
 from tests.fakes.experiment import config
 from tests.fakes.fake_machine import FakeMachine, Lab, Script
