@@ -17,6 +17,7 @@ from typing import Any
 
 from harness.errors import EXIT_CANNOT_TEST, HarnessError
 from harness.places import cache_dir
+from harness.plain import printable
 
 EXIT_BROKEN_PIPE = 128 + signal.SIGPIPE  # what the shell says of a program killed by it
 # What the host can do to us, with words of its own that a person understands.
@@ -26,9 +27,12 @@ _HOST_TROUBLES = (
 
 
 def say(text: str) -> None:
-    """A line on standard error, if anybody can read it."""
+    """A line on standard error, if anybody can read it.
+
+    What a guest, a patch or a tree may have put into it for a terminal is shown, not done.
+    """
     with suppress(OSError, ValueError):
-        print(text, file=sys.stderr, flush=True)
+        print(printable(text, keep="\n\t"), file=sys.stderr, flush=True)
 
 
 def write(stream: Any, text: str) -> None:

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from harness.plain import printable
+
 
 @dataclass(frozen=True)
 class Event:
@@ -31,6 +33,10 @@ class Event:
     total: int | None = None
     eta_s: float | None = None
     data: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        # A guest's words are in many of them, and views print them on a terminal.
+        object.__setattr__(self, "message", printable(self.message, keep="\n\t"))
 
 
 Listener = Callable[[Event], None]

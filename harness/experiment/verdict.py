@@ -12,6 +12,7 @@ from harness.errors import EXIT_CANNOT_TEST, EXIT_EXPECTED, EXIT_UNEXPECTED
 from harness.experiment.plan import Cell
 from harness.experiment.statistics import clopper_pearson, clustered, percent, trials_needed
 from harness.experiment.trial import Outcome, Trial, by_boot, count
+from harness.plain import printable
 
 NOT_FIRED = "control has not fired in this run"
 # A rate over the few trials in which the set-up happened to work says little
@@ -103,8 +104,11 @@ def judge(cell: Cell, trials: Sequence[Trial], evidence: Evidence) -> Verdict:
     return Verdict(
         state=state,
         as_expected=as_expected,
-        claim=_claim(state, reason, exposed, valid, interval, ran, len(trials), planned),
-        reason="" if as_expected else reason,
+        # Both may quote the guest.
+        claim=printable(
+            _claim(state, reason, exposed, valid, interval, ran, len(trials), planned)
+        ),
+        reason="" if as_expected else printable(reason),
         trials=len(trials),
         planned=planned,
         outcomes=outcomes,

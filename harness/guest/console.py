@@ -21,12 +21,19 @@ import pexpect
 from pexpect import fdpexpect
 
 from harness.errors import InfraError
+from harness.plain import printable
 
 READY = rb"harness: ready\r?\n"
 NO_SERVER = rb"harness: the SSH server did not start[^\r\n]*\r?\n"
 PANIC = rb"Kernel panic - not syncing[^\r\n]*\r?\n"
 
 LOOK_S = 0.2  # the end of the line wakes nobody
+# What is kept of a console: a guest that floods it must fill neither disk nor memory.  A
+# whole night's console with all that lockdep says is a tenth of it.
+MOST_BYTES = 32 << 20
+FLOOD = b"\n[harness: the console said more than %d MiB; the rest is not kept]\n"
+
+MOST_OF_A_LINE = 1000  # characters that a person is shown
 
 Boot = Literal["ready", "panic", "no-server", "ended", "silent"]
 
@@ -53,6 +60,7 @@ class Console:
         self._lock = threading.Lock()
         self.error: OSError | None = None  # the log could not be written
         self.received = 0  # bytes: what the log must have
+        self.flooded = False  # more came than is kept
         self._thread = threading.Thread(target=self._record, name="console", daemon=True)
         self._thread.start()
 
@@ -67,12 +75,16 @@ class Console:
             self._last = time.monotonic()
             self._keep(data)
             self.received += len(data)  # after the write: the log has never less
+            self.flooded = self.received > MOST_BYTES
             with self._lock:
                 for sink in self._sinks:
                     sink(data)
 
     def _keep(self, data: bytes) -> None:
         # A full disk must not stop the reading: QEMU would block on its serial port.
+        room = MOST_BYTES - self.received
+        if room < len(data):
+            data = data[:room] + FLOOD % (MOST_BYTES >> 20) if room >= 0 else b""
         view = memoryview(data)
         while view and self.error is None:
             try:
@@ -86,6 +98,12 @@ class Console:
 
     def whole(self) -> bytes:
         """As data(); InfraError when the log lacks what came: it may be a complaint."""
+        if self.flooded:
+            raise InfraError(
+                f"{self._log_path}: the guest floods its console: {self.received >> 20} MiB, of"
+                f" which {MOST_BYTES >> 20} are kept",
+                hint=f"less {self._log_path}",
+            )
         received = self.received  # before the reading: more may come meanwhile
         log = self.data() if self._log_path.exists() else b""
         if len(log) < received:
@@ -96,9 +114,13 @@ class Console:
         return log
 
     def tail(self, lines: int = 30) -> str:
-        """The last lines, for a person."""
-        text = self.data().decode(errors="replace").replace("\r", "")
-        return "\n".join(text.rstrip().split("\n")[-lines:])
+        """The last lines, for a person: cut where one is endless, without control characters."""
+        with self._log_path.open("rb") as log:
+            size = log.seek(0, os.SEEK_END)
+            log.seek(max(0, size - lines * MOST_OF_A_LINE))
+            text = log.read().decode(errors="replace").replace("\r", "").replace("\t", " ")
+        last = text.rstrip().split("\n")[-lines:]
+        return "\n".join(printable(line)[-MOST_OF_A_LINE:] for line in last)
 
     def silence(self) -> Silence:
         """For how long nothing came, and what came last."""
@@ -136,13 +158,18 @@ class Console:
             news.set()
 
         deadline = time.monotonic() + timeout_s
+        looked = 0  # up to there, but for what begins there
         self.attach(sink)
         try:
             while True:
                 ended = self.ended  # before the look: nothing comes after it
                 news.clear()
-                if (at := self.data().rfind(text)) >= 0:
-                    return at + len(text)
+                with self._log_path.open("rb") as log:
+                    log.seek(looked)
+                    new = log.read()
+                if (at := new.rfind(text)) >= 0:
+                    return looked + at + len(text)
+                looked = max(looked, looked + len(new) - len(text) + 1)
                 left = deadline - time.monotonic()
                 if ended or left <= 0:
                     return None

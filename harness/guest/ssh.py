@@ -34,6 +34,9 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 
+# What is kept of a command's output, each stream: a program that floods it must not fill
+# the host's memory.  A cell of 100,000 trials says a fifth of it.
+MOST_BYTES = 32 << 20
 # How often a reader that got nothing looks at the clock and at the machine.
 TICK_S = 0.2
 # The cheapest of what both sides speak, measured under TCG (docs/guest.md).
@@ -239,7 +242,8 @@ def _drain_stderr(channel: paramiko.Channel, into: bytearray) -> None:
             return
         if not data:
             return
-        into.extend(data)
+        # Read on, or the server would wait; the first words tell most of what went wrong.
+        into.extend(data[: max(0, MOST_BYTES - len(into))])
 
 
 def _read(
@@ -263,6 +267,9 @@ def _read(
             if outcome.why and not channel.recv_ready():
                 return
             continue
+        if len(outcome.stdout) + len(data) > MOST_BYTES:
+            outcome.why = f"the command said more than {MOST_BYTES >> 20} MiB"
+            return
         outcome.stdout.extend(data)
         if on_line is not None:
             end = len(outcome.stdout) if not data else outcome.stdout.rfind(b"\n") + 1

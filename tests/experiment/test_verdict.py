@@ -58,6 +58,12 @@ def test_control_with_too_few_trials_says_how_many_are_needed() -> None:
     assert judge(ON, trials(exposed=36), NOTHING).as_expected
 
 
+def test_a_guests_words_cannot_reach_for_the_terminal() -> None:
+    judged = judge(STOCK, [trial(1, "held")], Evidence(splats=["BUG: \x1b[2J\x1b]0;evil\x07"]))
+    assert judged.claim.isprintable() and judged.reason.isprintable()
+    assert r"\x1b[2J" in judged.claim
+
+
 @pytest.mark.parametrize("of", [ON, cell("stock")])
 def test_a_cell_of_mostly_invalid_trials_is_untested(of: Cell) -> None:
     wanted = {"exposed": 49} if of is ON else {"held": 49}

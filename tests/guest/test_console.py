@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.errors import InfraError
 from harness.guest import terminal
 from harness.guest.console import Console
 
@@ -70,6 +71,44 @@ def test_a_line_that_ends_and_a_line_that_is_silent(line: Line) -> None:
     assert console.silence().last_line.endswith("or not")
     far.close()
     assert console.await_boot(10) == "ended"
+
+
+def test_a_flood_fills_neither_disk_nor_memory(
+    line: Line, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harness.guest.console.MOST_BYTES", 1 << 20)
+    console, far = line
+    chunk = b"flood " * 10_000
+    for _ in range(100):  # 6 MB
+        far.sendall(chunk)
+    far.sendall(b"[    9.0] Kernel panic - not syncing: unseen\r\n")
+    far.close()
+    assert console.await_end(10)
+    log = (tmp_path / "console.log").read_bytes()
+    assert len(log) < (1 << 20) + 200
+    assert b"harness: the console said more than 1 MiB" in log
+    # A panic may be in what is not kept: nobody may take this for a clean log.
+    with pytest.raises(InfraError, match="floods its console: 5 MiB, of which 1 are kept"):
+        console.whole()
+
+
+def test_the_tail_is_for_a_persons_terminal(line: Line) -> None:
+    console, far = line
+    far.sendall(b"before\r\n" + b"x" * 5_000_000 + b"\x1b]0;evil\x07\x1b[2J\tend\r\n")
+    far.close()
+    assert console.await_end(10)
+    (last,) = console.tail(1).splitlines()
+    assert last.endswith(r"\x1b]0;evil\x07\x1b[2J end")
+    assert len(last) == 1000
+    assert "\x1b" not in console.tail() and console.silence().last_line == last
+
+
+def test_a_text_is_found_that_comes_in_pieces(line: Line) -> None:
+    console, far = line
+    far.sendall(b"x" * 1000 + b"harness: be")
+    threading.Timer(0.05, far.sendall, [b"gin 'a'\r\nmore\r\n"]).start()
+    assert console.await_text(b"harness: begin 'a'\r\n", 10) == 1000 + 20
+    assert console.await_text(b"never", 0.05) is None
 
 
 def test_a_flood_after_the_boot_is_not_kept_in_memory(line: Line) -> None:

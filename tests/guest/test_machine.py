@@ -21,7 +21,7 @@ from harness.errors import (
     WorkloadTimeoutError,
 )
 from harness.events import Event
-from harness.guest import inquest
+from harness.guest import inquest, ssh
 from harness.guest.machine import Completed, Machine
 from harness.guest.qemu import Accelerator
 
@@ -62,6 +62,18 @@ def test_streams_larger_than_any_buffer(machine: Make) -> None:
         done = guest.run("head -c 3000000 /dev/zero >&2; head -c 3000000 /dev/zero; echo end")
     assert len(done.stderr) == 3000000
     assert len(done.stdout) == 3000004
+
+
+def test_a_program_that_floods_its_output_is_given_up(
+    machine: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ssh, "MOST_BYTES", 1 << 20)
+    with machine() as guest:
+        done = guest.run("head -c 3000000 /dev/zero >&2; echo fine")
+        assert (done.stdout, len(done.stderr)) == ("fine\n", 1 << 20)
+        with pytest.raises(MachineLostError, match="the command said more than 1 MiB") as caught:
+            guest.run("yes", timeout_s=60)
+        assert len(caught.value.completed.stdout) <= 1 << 20
 
 
 def test_a_file_that_is_not_there(machine: Make) -> None:
