@@ -9,6 +9,7 @@ help:
 	@echo 'make run         set up, run the plan $(PLAN) (PLAN=name, ARGS="-k stock --trials 20")'
 	@echo 'make test        set up, run all tests, unit and vm (ARGS="-k name")'
 	@echo 'make test-unit   only those that boot no kernel'
+	@echo 'make faults      whatever can go wrong with a guest, made to go wrong'
 	@echo 'make bench       what a boot costs beside other tools, and a fault beside stock'
 	@echo 'make lint        ruff and mypy'
 	@echo 'make clean       remove .venv and what tools left here; keeps results/ and the cache'
@@ -23,7 +24,10 @@ test: setup
 	@$(PYTEST)
 
 test-unit: setup
-	@$(PYTEST) -m 'not vm and not bench'
+	@$(PYTEST) -m 'not vm and not bench and not slow'
+
+faults: setup
+	@$(PYTEST) -m 'slow or not slow' tests/faults
 
 bench: setup
 	@$(PYTEST) -m bench tests/bench
@@ -36,4 +40,4 @@ clean:
 	rm -rf .venv *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache workloads/out
 	find harness tests -name __pycache__ -type d -exec rm -rf {} +
 
-.PHONY: help setup run test test-unit bench lint clean
+.PHONY: help setup run test test-unit faults bench lint clean

@@ -27,6 +27,7 @@ from harness.guest.ssh import Outcome
 QMP_LIMIT_S = 5.0
 # A dying guest loses its connection this long before QEMU is gone, at most.
 DYING_S = 1.0
+STOPPED = "somebody stopped QEMU (SIGSTOP)"
 SILENT = "its console never said a word"
 
 
@@ -68,6 +69,11 @@ class Inquest:
             raise BootError(
                 f"{self.name}: panic at boot: {panic}", hint=hint, detail=self.console.tail(60)
             )
+        if self.process.stopped:
+            raise InfraError(
+                f"{self.name}: {STOPPED} before it reached user space",
+                hint=f"kill -CONT {self.process.pid}",
+            )
         quiet = self.console.silence()
         last = (
             f"its console has been silent for {quiet.seconds:.0f} s, last line: {quiet.last_line}"
@@ -108,6 +114,7 @@ class Inquest:
 
     def _last_event(self) -> str:
         """Why QEMU says it ended by itself: "guest-reset", "guest-shutdown"; "" if not."""
+        self.qmp.await_end(QMP_LIMIT_S)  # it said so before it went, and is read in a thread
         for event in reversed(list(self.qmp.events)):
             if event.get("event") == "SHUTDOWN" and event["data"].get("guest"):
                 return str(event["data"].get("reason", "guest"))
@@ -120,6 +127,8 @@ class Inquest:
         """Why the machine can do no more work; "" while it can."""
         if self._host_fault():
             return "the host's disk is full"
+        if self.process.stopped:
+            return STOPPED
         status = self.process.poll()
         return "" if status is None else f"QEMU ended with {process.ending(status)}"
 
@@ -174,10 +183,9 @@ class Inquest:
             )
         quiet = self.console.silence()
         last = f"console silent for {quiet.seconds:.0f} s, last line: {quiet.last_line}"
-        if not outcome.timed_out:
-            return MachineLostError(
-                f"{where}: {outcome.why}, while QEMU runs; {last}", hint=hint, detail=detail
-            )
+        if not outcome.timed_out or self.process.stopped:
+            why = STOPPED if self.process.stopped else f"{outcome.why}, while QEMU runs"
+            return MachineLostError(f"{where}: {why}; {last}", hint=hint, detail=detail)
         evidence, tail = look(), self.console.tail(60)
         end = "killed" if evidence.answered else f"SSH does not answer any more; {last}"
         why = f"; {evidence.summary}" if evidence.summary else ""

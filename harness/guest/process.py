@@ -75,6 +75,15 @@ class Process:
         """Exit status (negative: signal), None while it runs."""
         return self._child.poll()
 
+    @property
+    def stopped(self) -> bool:
+        """Whether somebody stopped it (SIGSTOP, a debugger): it is there and does nothing."""
+        with contextlib.suppress(OSError, IndexError):
+            # proc(5): pid (name) state; the name may hold anything.
+            stat = Path(f"/proc/{self.pid}/stat").read_text(errors="replace")
+            return stat.rpartition(") ")[2][0] in "Tt"
+        return False
+
     def wait(self, timeout_s: float | None) -> int:
         """Wait for the end; subprocess.TimeoutExpired after timeout_s seconds."""
         return self._child.wait(timeout_s)

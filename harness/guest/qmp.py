@@ -12,7 +12,7 @@ import threading
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from qemu.qmp import QMPClient, QMPError
+from qemu.qmp import QMPClient, QMPError, Runstate
 
 T = TypeVar("T")
 # As in ssh.py: what is logged here is raised here as well.
@@ -57,6 +57,19 @@ class Qmp:
     async def _gather(self) -> None:
         async for event in self._client.events:
             self.events.append(dict(event))
+
+    def await_end(self, timeout_s: float) -> None:
+        """Wait until QEMU has closed its end and all events before that are in `events`."""
+
+        async def work() -> None:
+            while self._client.runstate == Runstate.RUNNING:
+                await self._client.runstate_changed()
+            while not self._client.events.empty():
+                await asyncio.sleep(0)  # to the gatherer
+            await asyncio.sleep(0)
+
+        with contextlib.suppress(QMPError, OSError, TimeoutError):
+            self._call(work(), timeout_s)
 
     def execute(self, name: str, timeout_s: float, **arguments: object) -> Any:
         """Run a command; ConnectionError when there is no answer in time."""

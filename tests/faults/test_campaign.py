@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What befalls the harness and QEMU from outside, while a real run is under way."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.config import load
+from harness.kernel.build import ensure
+from harness.places import cache_dir
+from tests.faults.conftest import Campaign
+from tests.vm.conftest import ROOT, qemus
+
+pytestmark = pytest.mark.slow
+CELLS = 6
+LIMIT_S = 120.0
+
+
+def wait_for(condition: Callable[[], Any], process: subprocess.Popen[str]) -> Any:
+    """What condition() gives as soon as it gives something; fails when the run ends first."""
+    deadline = time.monotonic() + LIMIT_S
+    while time.monotonic() < deadline:
+        if found := condition():
+            return found
+        assert process.poll() is None, process.stdout.read() if process.stdout else ""
+        time.sleep(0.002)
+    raise AssertionError("it did not come about")
+
+
+def hanging(campaign: Campaign, **plan: Any) -> tuple[subprocess.Popen[str], int]:
+    """A run whose one trial never ends, and its QEMU."""
+    campaign.write(["hang"], jobs=1, **plan)
+    process = campaign.start("run", "truth")
+    log = "results/latest/run.log"
+
+    def under_way() -> list[int]:
+        path = campaign.place / log
+        told = path.read_text() if path.exists() else ""
+        return qemus(campaign.place) if "trials begin" in told else []
+
+    (pid,) = wait_for(under_way, process)
+    return process, pid
+
+
+def only_verdict(campaign: Campaign) -> dict[str, Any]:
+    (cell,) = campaign.document()["cells"]
+    verdict = cell["verdict"]
+    assert isinstance(verdict, dict)
+    return verdict
+
+
+@pytest.mark.parametrize(
+    "number, said",
+    [(signal.SIGKILL, "QEMU ended with signal SIGKILL"), (signal.SIGSTOP, "stopped QEMU")],
+)
+def test_qemu_killed_or_stopped(campaign: Campaign, number: signal.Signals, said: str) -> None:
+    process, pid = hanging(campaign)
+    os.kill(pid, number)
+    out, _ = process.communicate()
+    verdict = only_verdict(campaign)
+    assert (verdict["state"], process.returncode) == ("lost", 125), out
+    assert said in verdict["reason"]
+    assert campaign.left_behind() == []
+
+
+def test_qemu_refused_at_start(campaign: Campaign, tmp_path: Path) -> None:
+    campaign.write([""])
+    place = tmp_path / "bin"
+    place.mkdir()
+    fake = place / "qemu-system-x86_64"
+    fake.write_text("#!/bin/sh\necho 'qemu: no such machine' >&2\nexit 1\n")
+    fake.chmod(0o755)
+    code, said = campaign.run("run", "truth", environment={"PATH": f"{place}:{os.environ['PATH']}"})
+    assert code == 125
+    assert "QEMU ended with exit status 1: qemu: no such machine" in said
+    assert campaign.left_behind() == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting wants root")
+def test_results_full(campaign: Campaign) -> None:
+    campaign.write([""] * CELLS, cells_per_boot=1)
+    results = campaign.place / "results"
+    results.mkdir()
+    # Room for a machine's files, and for some cells.
+    size = ["mount", "-t", "tmpfs", "-o", "size=70m", "none", str(results)]
+    subprocess.run(size, check=True)
+    try:
+        ballast = results / "ballast"
+        code, said = campaign.run("run", "truth", "-w", "c001-clean", "-w", "c002-clean")
+        assert code == 0, said
+        with ballast.open("wb") as file:
+            while True:
+                try:
+                    file.write(bytes(4096))
+                    file.flush()
+                except OSError:
+                    break
+        code, said = campaign.run("run", "truth")
+        assert code == 125
+        assert "disk full" in said or "No space left" in said
+        ballast.unlink()
+        code, said = campaign.run("run", "truth")
+        assert code == 0, said
+    finally:
+        subprocess.run(["umount", "-l", str(results)], check=True)
+    assert qemus(campaign.place) == []
+
+
+def test_a_corrupted_image_is_not_booted(campaign: Campaign) -> None:
+    cfg = load(ROOT / "harness.toml")
+    image = ensure("stock", cfg, cache_dir())
+    stat = image.bzimage.stat()
+    whole = image.bzimage.read_bytes()
+    broken = bytearray(whole)
+    broken[len(broken) // 2] ^= 0xFF
+    image.bzimage.write_bytes(broken)
+    os.utime(image.bzimage, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    campaign.write([""])
+    code, said = campaign.run("run", "truth")
+    assert code == 0, said
+    assert ensure("stock", cfg, cache_dir()).bzimage.read_bytes() == whole
+
+
+def contents(directory: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(directory)): path.read_bytes()
+        for path in sorted(directory.rglob("*"))
+        if path.is_file() and not any(part.startswith("interrupted-") for part in path.parts)
+    }
+
+
+def finished_cells(run: Path) -> dict[str, dict[str, bytes]]:
+    """The files of each finished cell; run.json is whole whenever it is there."""
+    path = run / "run.json"
+    if not path.exists():
+        return {}
+    document = json.loads(path.read_text())
+    return {cell["name"]: contents(run / cell["directory"]) for cell in document["cells"]}
+
+
+def test_killed_at_twenty_random_moments(campaign: Campaign) -> None:
+    """SIGKILL to the whole process group; then --resume, until a run of it ends by itself."""
+    names = campaign.write([""] * CELLS, cells_per_boot=2)
+    draw = random.Random(20)
+    kills = 0
+    while kills < 20:
+        process = campaign.start("run", "truth")
+        before: dict[str, dict[str, bytes]] = {}
+        while True:
+            # A whole run takes 8 to 20 s, of which the first is imports and compilers.
+            moment = time.monotonic() + draw.uniform(0.3, 8.0)
+            while time.monotonic() < moment and process.poll() is None:
+                time.sleep(0.01)
+            if process.poll() is not None:
+                break
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+            kills += 1
+            latest = campaign.place / "results/latest"
+            run = latest.resolve() if latest.exists() else None
+            now = finished_cells(run) if run is not None else {}
+            if run is not None:
+                for name, files in before.items():
+                    assert now[name] == files, f"{name} was finished, and changed"
+                before = now
+            wait_for_no_qemu(campaign)
+            resumable = [
+                path for path in campaign.place.glob("results/2*/run.json")
+                if json.loads(path.read_text())["status"] != "finished"
+            ]  # fmt: skip
+            process = campaign.start("run", *(["--resume"] if resumable else ["truth"]))
+        said, _ = process.communicate()
+        assert process.returncode == 0, said
+        document = campaign.document()
+        assert document["status"] == "finished", said
+        assert sorted(cell["name"] for cell in document["cells"]) == sorted(names)
+        after = finished_cells((campaign.place / "results/latest").resolve())
+        assert {name: after[name] for name in before} == before
+        assert campaign.left_behind() == []
+
+
+def wait_for_no_qemu(campaign: Campaign) -> None:
+    deadline = time.monotonic() + 10
+    while qemus(campaign.place):
+        assert time.monotonic() < deadline, "QEMU outlived the harness"
+        time.sleep(0.01)

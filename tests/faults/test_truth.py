@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Cells whose truth is known, because a workload makes it come true (gates/truth.c).
+
+The harness must be right in each, go on after each, and keep the evidence.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+
+from tests.faults.conftest import Campaign
+
+# What happens in the guest -> what the harness must call it.
+TRUTH = {
+    "": "held",
+    "clock": "held",
+    "exposed": "exposed",
+    "untested": "untested",
+    "panic": "crashed",
+    "oom": "crashed",
+    "hang": "hung",
+    "freeze": "hung",
+    "die": "lost",
+    "mute": "lost",
+    "liar": "exposed",
+    "reboot": "lost",
+    "nossh": "lost",
+    "flood": "lost",
+}
+# What the verdict's reason says, and a file of the cell that must be there.
+EVIDENCE = {
+    "panic": ("Kernel panic - not syncing: sysrq triggered crash", "splats"),
+    "oom": ("oom-killer", "splats"),
+    "hang": ("race-b waits in", "hang/stacks.txt"),
+    "freeze": ("race-a waits in percpu_rwsem_wait", "hang/sysrq.txt"),
+    "die": ("exited with status 7", "output.txt"),
+    "mute": ("ended after 0 of 1 trials", "output.txt"),
+    "reboot": ("guest-reset", "error.txt"),
+    "nossh": ("while QEMU runs", "error.txt"),
+    "flood": ("floods its console", "console.log"),
+}
+
+
+def wrong(campaign: Campaign, faults: list[str], names: list[str]) -> list[str]:
+    """What the run got wrong, or lost, cell by cell."""
+    document = campaign.document()
+    entries: dict[str, Any] = {entry["name"]: entry for entry in document["cells"]}
+    found = []
+    for fault, name in zip(faults, names, strict=True):
+        if name not in entries:
+            found.append(f"{name}: no verdict")
+            continue
+        verdict = entries[name]["verdict"]
+        if verdict["state"] != TRUTH[fault]:
+            found.append(f"{name}: {verdict['claim']}")
+        if fault not in EVIDENCE:
+            continue
+        said, file = EVIDENCE[fault]
+        if said not in verdict["reason"]:
+            found.append(f"{name}: {said!r} is not in {verdict['reason']!r}")
+        if not (campaign.place / "results/latest" / entries[name]["directory"] / file).exists():
+            found.append(f"{name}: no {file}")
+    return found
+
+
+def expected_code(faults: list[str]) -> int:
+    states = {TRUTH[fault] for fault in faults}
+    if states & {"exposed", "crashed", "hung"}:
+        return 1
+    return 125 if states & {"untested", "lost"} else 0
+
+
+def test_one_of_each(campaign: Campaign) -> None:
+    # Flooding 32 MiB over an emulated serial line takes a minute: with the others only.
+    faults = [fault for fault in TRUTH if fault != "flood"]
+    names = campaign.write(faults)
+    code, said = campaign.run("run", "truth")
+    assert wrong(campaign, faults, names) == [], said
+    assert code == expected_code(faults) == 1
+    assert campaign.left_behind() == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", [fault for fault in TRUTH if fault])
+def test_alone_it_has_its_exit_code(campaign: Campaign, fault: str) -> None:
+    names = campaign.write([fault])
+    code, said = campaign.run("run", "truth")
+    assert wrong(campaign, [fault], names) == [], said
+    assert code == expected_code([fault]), said
+    assert campaign.left_behind() == []
+
+
+@pytest.mark.slow
+def test_two_hundred_in_random_order(campaign: Campaign) -> None:
+    """The misjudgement rate: 0 of 200."""
+    draw = random.Random(20261125)
+    kinds = [fault for fault in TRUTH if fault != "flood"]
+    faults = [draw.choice(kinds) for _ in range(200)]
+    names = campaign.write(faults)
+    code, said = campaign.run("run", "truth")
+    assert wrong(campaign, faults, names) == [], said
+    assert code == 1
+    assert campaign.left_behind() == []
