@@ -62,6 +62,7 @@ def examine(cache: Path, results: Path, say: Callable[[str], None]) -> int:
 def findings(cache: Path, results: Path) -> Iterator[Finding]:
     """Everything there is to say, cheapest first."""
     yield Finding("python", f"{platform.python_version()}")
+    yield _user()
     yield _cpus()
     yield _memory()
     size = _size(cache)
@@ -96,6 +97,12 @@ def remedy(missing: list[Finding]) -> str:
         return f"install what this system calls: {' '.join(packages)}"
     commands = [f.command for f in missing if f.command]
     return commands[0] if commands else "harness run quick"
+
+
+def _user() -> Finding:
+    if os.geteuid() == 0:
+        return Finding("user", "root, for no reason: after set-up any user will do")
+    return Finding("user", f"id {os.geteuid()}")
 
 
 def _cpus() -> Finding:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -198,6 +199,9 @@ class _Runner:
         self.store.save()
         place = str(self.store.directory)
         self.listen(Event("run", self.store.id, f"results in {place}", data={"directory": place}))
+        if os.geteuid() == 0:
+            text = "run by root, for no reason: after set-up any user will do"
+            self.listen(Event("note", self.store.id, text))
         self._warn_of_few_trials()
         if self.jobs * self.guest.cpus > facts.host_cpus():
             text = f"{self.jobs} guests of {self.guest.cpus} CPUs at once on {facts.host_cpus()}: "

@@ -9,6 +9,8 @@ an interrupted import leaves a temporary pack that no ref names.
 from __future__ import annotations
 
 import contextlib
+import io
+import shutil
 import subprocess
 import tarfile
 import tempfile
@@ -148,9 +150,10 @@ def _write_commit(to: IO[bytes], tar: IO[bytes], subject: str, listen: Listener)
                 file = archive.extractfile(member)
                 assert file is not None
                 mode = b"100755" if member.mode & 0o100 else b"100644"
-                _write_blob(to, mode, path, file.read())
+                _write_blob(to, mode, path, member.size, file)
             elif member.issym():
-                _write_blob(to, b"120000", path, member.linkname.encode(errors="surrogateescape"))
+                target = member.linkname.encode(errors="surrogateescape")
+                _write_blob(to, b"120000", path, len(target), io.BytesIO(target))
             elif member.islnk():
                 to.write(b"C %s %s\n" % (_quoted_path(member.linkname), path))
             else:
@@ -163,9 +166,9 @@ def _write_commit(to: IO[bytes], tar: IO[bytes], subject: str, listen: Listener)
     listen(Event("tree", subject, f"imported {count} files", done=count, total=count))
 
 
-def _write_blob(to: IO[bytes], mode: bytes, path: bytes, content: bytes) -> None:
-    to.write(b"M %s inline %s\ndata %d\n" % (mode, path, len(content)))
-    to.write(content)
+def _write_blob(to: IO[bytes], mode: bytes, path: bytes, size: int, content: IO[bytes]) -> None:
+    to.write(b"M %s inline %s\ndata %d\n" % (mode, path, size))
+    shutil.copyfileobj(content, to, 1 << 20)
     to.write(b"\n")
 
 
