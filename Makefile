@@ -27,7 +27,7 @@ test-unit: setup
 	@$(PYTEST) -m 'not vm and not bench and not slow'
 
 faults: setup
-	@$(PYTEST) -m 'slow or not slow' tests/faults
+	@$(PYTEST) -m 'slow or not slow' --reliability docs/reliability.md tests/faults
 
 bench: setup
 	@$(PYTEST) -m bench tests/bench

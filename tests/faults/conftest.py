@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,47 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if Path(item.path).is_relative_to(Path(__file__).parent):
             item.add_marker(pytest.mark.vm)
             item.add_marker(pytest.mark.timeout(LIMIT_S))
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of docs/reliability.md: what was done, what had to come of it, what came."""
+
+    fault: str
+    expected: str
+    seen: str
+    evidence: str
+    times: int = 1
+
+
+ROWS: list[Row] = []
+HEAD = """<!-- SPDX-License-Identifier: GPL-2.0 -->
+# What happened when everything went wrong
+
+Made by `make faults`, which injects each of these faults into real runs on a real kernel and
+fails where anything but the expected came of it. In no case was a QEMU, a scratch disk or a key
+left behind.
+
+"""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--reliability", type=Path, help="write the campaign's table to this file")
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    path = session.config.getoption("--reliability", None)
+    if path is None or exitstatus != 0:
+        return
+    release = load(ROOT / "harness.toml").tree["debian-6.12"].line
+    number = sum(row.times for row in ROWS)
+    lines = [f"Kernel {release}, {date.today().isoformat()}, {number} faults:\n"]
+    lines.append("| fault | expected | seen | evidence | times |\n|---|---|---|---|---|")
+    lines += [
+        f"| {row.fault} | {row.expected} | {row.seen} | {row.evidence} | {row.times} |"
+        for row in ROWS
+    ]
+    path.write_text(HEAD + "\n".join(lines) + "\n")
 
 
 @dataclass(frozen=True)

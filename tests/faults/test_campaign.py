@@ -18,7 +18,7 @@ import pytest
 from harness.config import load
 from harness.kernel.build import ensure
 from harness.places import cache_dir
-from tests.faults.conftest import Campaign
+from tests.faults.conftest import ROWS, Campaign, Row
 from tests.vm.conftest import ROOT, qemus
 
 pytestmark = pytest.mark.slow
@@ -71,6 +71,7 @@ def test_qemu_killed_or_stopped(campaign: Campaign, number: signal.Signals, said
     assert (verdict["state"], process.returncode) == ("lost", 125), out
     assert said in verdict["reason"]
     assert campaign.left_behind() == []
+    ROWS.append(Row(f"{number.name} to QEMU", "lost, exit 125", "lost, exit 125", "error.txt"))
 
 
 def test_qemu_refused_at_start(campaign: Campaign, tmp_path: Path) -> None:
@@ -84,6 +85,7 @@ def test_qemu_refused_at_start(campaign: Campaign, tmp_path: Path) -> None:
     assert code == 125
     assert "QEMU ended with exit status 1: qemu: no such machine" in said
     assert campaign.left_behind() == []
+    ROWS.append(Row("QEMU refuses to start", "exit 125", f"exit {code}", "the line it ends with"))
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting wants root")
@@ -114,6 +116,9 @@ def test_results_full(campaign: Campaign) -> None:
     finally:
         subprocess.run(["umount", "-l", str(results)], check=True)
     assert qemus(campaign.place) == []
+    ROWS.append(
+        Row("results/ has no room left", "exit 125; well again with room", "so it was", "run.json")
+    )
 
 
 def test_a_corrupted_image_is_not_booted(campaign: Campaign) -> None:
@@ -129,6 +134,7 @@ def test_a_corrupted_image_is_not_booted(campaign: Campaign) -> None:
     code, said = campaign.run("run", "truth")
     assert code == 0, said
     assert ensure("stock", cfg, cache_dir()).bzimage.read_bytes() == whole
+    ROWS.append(Row("a bit flips in a cached bzImage", "made again", "made again", "build.log"))
 
 
 def contents(directory: Path) -> dict[str, bytes]:
@@ -187,6 +193,10 @@ def test_killed_at_twenty_random_moments(campaign: Campaign) -> None:
         after = finished_cells((campaign.place / "results/latest").resolve())
         assert {name: after[name] for name in before} == before
         assert campaign.left_behind() == []
+    ROWS.append(
+        Row("SIGKILL to the harness and all it started, then --resume", "finished cells unchanged",
+            "unchanged; the rest run", "run.json", kills)
+    )  # fmt: skip
 
 
 def wait_for_no_qemu(campaign: Campaign) -> None:

@@ -11,9 +11,26 @@ from typing import Any
 
 import pytest
 
-from tests.faults.conftest import Campaign
+from tests.faults.conftest import ROWS, Campaign, Row
 
-# What happens in the guest -> what the harness must call it.
+# What happens in the guest, in words.
+WORDS = {
+    "": "nothing",
+    "clock": "the guest's clock jumps by ten years",
+    "exposed": "the oracle fires",
+    "untested": "nothing could be tested",
+    "panic": "kernel panic in a trial",
+    "oom": "a racer eats all memory",
+    "hang": "a racer never ends",
+    "freeze": "a racer never ends, uninterruptibly in the kernel",
+    "die": "the program ends in the middle",
+    "mute": "it ends in the middle and says that all is well",
+    "liar": "it reports an exposure and exits with 0",
+    "reboot": "the guest restarts",
+    "nossh": "the SSH server dies, the kernel lives",
+    "flood": "the guest floods its console",
+}
+# ... -> what the harness must call it.
 TRUTH = {
     "": "held",
     "clock": "held",
@@ -91,6 +108,10 @@ def test_alone_it_has_its_exit_code(campaign: Campaign, fault: str) -> None:
     assert wrong(campaign, [fault], names) == [], said
     assert code == expected_code([fault]), said
     assert campaign.left_behind() == []
+    (cell,) = campaign.document()["cells"]
+    _said, file = EVIDENCE.get(fault, ("", "trials.jsonl"))
+    truth = f"{TRUTH[fault]}, exit {expected_code([fault])}"
+    ROWS.append(Row(WORDS[fault], truth, f"{cell['verdict']['state']}, exit {code}", file))
 
 
 @pytest.mark.slow
@@ -104,3 +125,5 @@ def test_two_hundred_in_random_order(campaign: Campaign) -> None:
     assert wrong(campaign, faults, names) == [], said
     assert code == 1
     assert campaign.left_behind() == []
+    ROWS.append(Row("all of the above but the flood, drawn at random", "each as above",
+                    "0 of 200 misjudged", "run.json", 200))
