@@ -30,8 +30,8 @@ ROUNDS = 6
 SECONDS = 1.0  # of the guest, each variant in each round
 VARIANTS = {
     "plain": ("--align", "none", "--batch", "1"),
-    "shared": ("--align", "none", "--batch", "32"),
-    "fuzzy": ("--align", "fuzzy", "--batch", "32"),
+    "shared": ("--align", "none", "--batch", "64"),
+    "fuzzy": ("--align", "fuzzy"),
 }
 # Of medians over the races.  Chosen before anything was measured, and not shown to hold:
 # the one run so far, beside one to three other guests, had 1.11 (docs/measurements.md).

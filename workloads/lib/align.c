@@ -108,7 +108,7 @@ static int best_bin(struct align *al, const struct align_record *bins)
 	return best;
 }
 
-int align_way(struct align *al, bool can_warm)
+int align_way(struct align *al, int can)
 {
 	double most = -1;
 	int best = 0, way;
@@ -122,7 +122,7 @@ int align_way(struct align *al, bool can_warm)
 		double k = al->ways[way].exposed + 0.5;
 		double bid = (k + sqrt(k) * normal(al)) / (al->ways[way].cpu_s + SLICE_S);
 
-		if ((way & ALIGN_WARM) && !can_warm)
+		if (way & ~can)
 			continue;
 		if (bid < 0)
 			bid = 1e-9 * unit(al);
@@ -137,10 +137,8 @@ int align_way(struct align *al, bool can_warm)
 const char *align_way_name(int way)
 {
 	static const char * const ways[ALIGN_WAYS] = {
-		[0] = "aligned",
-		[ALIGN_WARM] = "warm",
-		[ALIGN_LOOSE] = "loose",
-		[ALIGN_LOOSE | ALIGN_WARM] = "loose+warm",
+		"aligned", "warm", "loose", "warm+loose",
+		"solo", "warm+solo", "loose+solo", "warm+loose+solo",
 	};
 
 	return ways[way];

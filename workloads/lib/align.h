@@ -34,7 +34,8 @@ struct align_record {
 enum {
 	ALIGN_WARM	= 1,	/* B brings in before what A will remove, see race.h */
 	ALIGN_LOOSE	= 2,	/* each racer goes when it wakes up, as in the plain loop */
-	ALIGN_WAYS	= 4
+	ALIGN_SOLO	= 4,	/* one trial has the set-up to itself, and all of the range */
+	ALIGN_WAYS	= 8
 };
 
 /* What a way has brought lately. */
@@ -67,10 +68,10 @@ struct aligned {
 /* Begins a program's alignment; the same seed and the same feedback give the same draws. */
 void align_init(struct align *al, enum align_mode mode, uint64_t seed);
 
-/* The next set-up's way; in any mode but fuzzy always the same. @can_warm: there is warm(). */
-int align_way(struct align *al, bool can_warm);
+/* The next set-up's way, of those that @can has all bits of; in any mode but fuzzy the same. */
+int align_way(struct align *al, int can);
 
-/* "aligned", "warm", "loose", "loose+warm". */
+/* "aligned", or "warm", "loose" and "solo" with a + between them; static. */
 const char *align_way_name(int way);
 
 /* The set-up's trials are over: so many were exposed, for so much of both CPUs' time. */

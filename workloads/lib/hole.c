@@ -19,7 +19,7 @@
 
 #define BEFORE	8	/* pages left alone at either end */
 #define HOLE	48	/* pages that go, of a trial alone ... */
-#define SHARE	4	/* ... and of one that shares its set-up */
+#define SHARE	2	/* ... and of one that shares its set-up */
 #define STORE_AT	512	/* way_store() changes a word here in a page ... */
 #define STORED	21		/* ... to a stamp with this tag */
 #define BATCH	4	/* pages that a way in asks for, if it can ask for more than one */
@@ -37,7 +37,7 @@ static void check(struct trial *t);
 
 static struct race race = {
 	.plants	= "cache disk",
-	.batch	= 32,
+	.batch	= MAX_BATCH,
 	.begin	= BEFORE,
 	.open	= open_file,
 	.setup	= setup,

@@ -153,7 +153,6 @@ static void run_batch(unsigned int first, unsigned int size)
 	frame.trial.number = first;
 	frame.trial.batch = size;
 	frame.trial.turn = 0;
-	frame.way = align_way(&frame.align, frame.race->warm);
 	frame.trial.warm = frame.way & ALIGN_WARM;
 	frame.trial.rng = prng_mix(frame.options.seed ^ ((uint64_t)first << 32));
 	frame.trial.invalid = false;
@@ -199,6 +198,8 @@ static void print_summary(void)
 
 static void run_trials(void)
 {
+	int can = ALIGN_LOOSE | (frame.race->warm ? ALIGN_WARM : 0) |
+		  (frame.options.batch > 1 ? ALIGN_SOLO : 0);
 	uint64_t end = UINT64_MAX;
 	unsigned long n = 0;
 
@@ -209,7 +210,10 @@ static void run_trials(void)
 
 		if (n >= frame.options.at_least && race_now_us() >= end)
 			break;
-		if (size > frame.options.batch)
+		frame.way = align_way(&frame.align, can);
+		if (frame.way & ALIGN_SOLO)
+			size = 1;
+		else if (size > frame.options.batch)
 			size = frame.options.batch;
 		/* The self-test plants once: one wrong byte must be enough. */
 		frame.trial.plant = n ? NULL : frame.options.plant;

@@ -15,7 +15,7 @@
 #include <stdint.h>
 
 #define PAGE 4096ul
-#define MAX_BATCH 32	/* trials that may share a set-up */
+#define MAX_BATCH 64	/* trials that may share a set-up */
 
 /* Exit codes of the programs: those of kselftest. */
 enum { EXIT_HELD = 0, EXIT_EXPOSED = 1, EXIT_SKIP = 4 };

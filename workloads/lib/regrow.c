@@ -10,8 +10,7 @@
 #include "lib/race.h"
 
 #define KEEP	16	/* pages that survive every shrink */
-#define TAIL	48	/* pages that go, of a trial alone ... */
-#define SHARE	4	/* ... and of one that shares its set-up */
+#define TAIL	48	/* pages that go, of a trial alone; else one for each */
 
 static struct file file;
 static const char *name, *hold;
@@ -27,8 +26,9 @@ static void check(struct trial *t);
 
 static struct race race = {
 	.plants		= "cache disk",
-	.batch		= 32,
+	.batch		= TAIL,
 	.begin		= KEEP,
+	.end		= KEEP + TAIL,
 	.backwards	= true,		/* a shrink takes what is behind it, too */
 	.open		= open_file,
 	.setup		= setup,
@@ -41,8 +41,7 @@ static struct race race = {
 
 static void open_file(struct trial *t)
 {
-	race.end = KEEP + (t->batch > 1 ? SHARE * t->batch : TAIL);
-	file_open(&file, t, name, race.end * PAGE);
+	file_open(&file, t, name, (KEEP + TAIL) * PAGE);
 }
 
 static void setup(struct trial *t)
@@ -110,8 +109,8 @@ static void check(struct trial *t)
 	if (!grow(t))
 		return;
 	if (t->plant)
-		file_plant(&file, t, KEEP * PAGE, (race.end - KEEP) * PAGE);
-	file_check_zero(&file, t, KEEP * PAGE, (race.end - KEEP) * PAGE);
+		file_plant(&file, t, KEEP * PAGE, TAIL * PAGE);
+	file_check_zero(&file, t, KEEP * PAGE, TAIL * PAGE);
 }
 
 int regrow_main(const char *race_name, const char *hold_window, way_in *way_for_b, int argc,
