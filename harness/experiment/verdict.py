@@ -16,7 +16,8 @@ from harness.plain import printable
 
 NOT_FIRED = "control has not fired in this run"
 # A rate over the few trials in which the set-up happened to work says little
-# about the kernel and much about the set-up.
+# about the kernel and much about the set-up.  Not where any rate will do: there luck
+# decides how many trials get to the race at all, and the rate is of those that did.
 MIN_VALID = 0.5
 
 
@@ -176,7 +177,7 @@ def _state(
     # An exposure nobody wanted is evidence even from a limping run; the one a
     # control kernel owes us is not.
     valid = outcomes["exposed"] + outcomes["held"]
-    few = valid < MIN_VALID * len(trials)
+    few = valid < MIN_VALID * len(trials) and not cell.may_fire
     if outcomes["exposed"] and not (cell.open and (troubles or few or not reached)):
         return "exposed", ""
     if troubles:

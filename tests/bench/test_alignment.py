@@ -33,9 +33,9 @@ VARIANTS = {
     "shared": ("--align", "none", "--batch", "64"),
     "fuzzy": ("--align", "fuzzy"),
 }
-# Of medians over the races.  Chosen before anything was measured, and not shown to hold:
-# the one run so far, beside one to three other guests, had 1.11 (docs/measurements.md).
-LEAST_RATIO = 1.2
+# Of medians over the races: 4.29 on an idle host (docs/measurements.md); less is no
+# longer what is claimed there.
+LEAST_RATIO = 2.5
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(3600)]
 

@@ -58,6 +58,18 @@ def test_control_with_too_few_trials_says_how_many_are_needed() -> None:
     assert judge(ON, trials(exposed=36), NOTHING).as_expected
 
 
+def test_where_any_rate_will_do_few_valid_trials_are_a_rate() -> None:
+    """An unarmed trial gets to the race by luck: stock's dio-write-fault, 15 of 31."""
+    by_luck = dataclasses.replace(ON, armed=False)
+    assert by_luck.may_fire
+    judged = judge(by_luck, trials(exposed=1, held=14, untested=16), NOTHING)
+    assert (judged.state, judged.as_expected) == ("exposed", True)
+    judged = judge(by_luck, trials(held=14, untested=16), NOTHING)
+    assert (judged.state, judged.as_expected) == ("held", True)
+    judged = judge(by_luck, trials(untested=16), NOTHING)
+    assert (judged.state, judged.as_expected) == ("untested", False)
+
+
 def test_a_guests_words_cannot_reach_for_the_terminal() -> None:
     judged = judge(STOCK, [trial(1, "held")], Evidence(splats=["BUG: \x1b[2J\x1b]0;evil\x07"]))
     assert judged.claim.isprintable() and judged.reason.isprintable()
