@@ -64,7 +64,7 @@ def test_where_any_rate_will_do_few_valid_trials_are_a_rate() -> None:
     assert by_luck.may_fire
     judged = judge(by_luck, trials(exposed=1, held=14, untested=16), NOTHING)
     assert (judged.state, judged.as_expected) == ("exposed", True)
-    judged = judge(by_luck, trials(held=14, untested=16), NOTHING)
+    judged = judge(by_luck, trials(held=14, untested=26), NOTHING)
     assert (judged.state, judged.as_expected) == ("held", True)
     judged = judge(by_luck, trials(untested=16), NOTHING)
     assert (judged.state, judged.as_expected) == ("untested", False)
