@@ -23,7 +23,7 @@ test: setup
 	@$(PYTEST)
 
 test-unit: setup
-	@$(PYTEST) -m 'not vm and not bench'
+	@$(PYTEST) -m 'not vm and not bench and not slow'
 
 bench: setup
 	@$(PYTEST) -m bench tests/bench
