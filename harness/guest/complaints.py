@@ -177,7 +177,7 @@ COMPLAINTS: tuple[Complaint, ...] = (
     _row(
         "oops",
         "double_fault",
-        r"traps: PANIC: |PANIC: double fault|(?:Oops: )?double fault",
+        r"traps: PANIC: |PANIC: early exception|PANIC: double fault|(?:Oops: )?double fault",
         _FULL,
         "rip",
         "oops",
@@ -192,7 +192,7 @@ COMPLAINTS: tuple[Complaint, ...] = (
     _row(
         "ext4_error",
         "journal",
-        r"Aborting journal on device |JBD2: .*(?:rror|IO failure)",
+        r"Aborting journal on device |JBD2: .*(?:rror|IO failure|corrupt)",
         _ONE_LINE,
     ),
     _row(
