@@ -196,7 +196,7 @@ def boot(args: argparse.Namespace) -> int:
         for splat in splats:
             ending.say(f"harness: warning: the kernel complained: {splat.title}")
     if args.command is None:
-        panicked = any(splat.kind == "panic" for splat in splats)
+        panicked = any(splat.kind in ("panic", "init_died") for splat in splats)
         return EXIT_CANNOT_TEST if panicked else EXIT_EXPECTED
     ending.write(sys.stdout, done.stdout)
     ending.write(sys.stderr, done.stderr)

@@ -21,6 +21,7 @@ from harness.position import KeyPath, locate, show
 from harness.shape import fault, nearest, word
 from harness.words import (
     Accel,
+    Allow,
     Config,
     Filesystem,
     Guest,
@@ -40,6 +41,7 @@ from harness.words import (
 __all__ = [
     "TABLES",
     "Accel",
+    "Allow",
     "Config",
     "Filesystem",
     "Guest",
@@ -122,9 +124,10 @@ class _Reader(Checks):
 
     def config(self) -> Config:
         data = self.data = self.parse()
+        allow = self.allowances(data.pop("allow", []))
         for key, value in data.items():
             if key not in TABLES:
-                self.fail((key,), f"unknown key{nearest(key, TABLES)}")
+                self.fail((key,), f"unknown key{nearest(key, (*TABLES, 'allow'))}")
             if not isinstance(value, dict):
                 self.fail((key,), f"must be tables [{key}.NAME], not {word(value)}")
         for key in TABLES:
@@ -138,9 +141,19 @@ class _Reader(Checks):
                     self.fail(*found)
                 self.printable((key, name), value)
             tables[key] = msgspec.convert(data[key], dict[str, kind])  # type: ignore[valid-type]
-        config = Config(**tables, root=self.root, path=self.path.absolute())
+        config = Config(**tables, allow=allow, root=self.root, path=self.path.absolute())
         self.check(config)
         return config
+
+    def allowances(self, data: object) -> list[Allow]:
+        """[[allow]] is the one array of tables."""
+        if not isinstance(data, list):
+            self.fail(("allow",), f"must be tables [[allow]], not {word(data)}")
+        for i, value in enumerate(data):
+            if found := fault(value, Allow, ("allow", i)):
+                self.fail(*found)
+            self.printable(("allow", i), value)
+        return msgspec.convert(data, list[Allow])
 
     # --- TOML -------------------------------------------------------------
 
@@ -201,6 +214,19 @@ class _Reader(Checks):
             self.workload(("workload", name), workload, config)
         for name, plan in config.plan.items():
             self.plan(("plan", name), plan, config)
+        for i, allow in enumerate(config.allow):
+            self.allow(("allow", i), allow, config)
+
+    def allow(self, key: KeyPath, allow: Allow, config: Config) -> None:
+        try:
+            pattern = re.compile(allow.title)
+        except (re.error, OverflowError, RecursionError) as error:
+            self.fail((*key, "title"), f"not a regular expression: {error}")
+        if pattern.fullmatch("") or pattern.fullmatch("a complaint of any sort"):
+            self.fail((*key, "title"), "matches every title: name the complaint")
+        self.refers((*key, "tree"), allow.tree, "tree", config.tree)
+        if not allow.reason.strip():
+            self.fail((*key, "reason"), "must not be empty: who reads the results asks why")
 
     def tree(self, key: KeyPath, tree: Tree, given: Mapping[str, Any]) -> None:
         takes = _TREE_KEYS[tree.kind]

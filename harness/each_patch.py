@@ -20,6 +20,7 @@ from harness.errors import (
     MachineLostError,
 )
 from harness.events import Event, Listener, silent
+from harness.experiment.allow import divide, rules
 from harness.experiment.preflight import DEVICE, MOUNT_POINT, ended
 from harness.guest import splat
 from harness.guest.machine import Machine, MachineSpec
@@ -118,7 +119,8 @@ def _boot(
             dmesg = machine.dmesg()
         if accelerator.name == "tcg" and (fault := splat.emulator_fault(machine.console())):
             raise InfraError(f"{step}: {fault}", hint="the same command again")
-        splats = [*machine.splats(), *splat.scan(dmesg.encode())]
+        found = [*machine.splats(), *splat.scan(dmesg.encode())]
+        splats, _allowed = divide(found, rules(cfg, step.image.kernel))
     told = {each.title: each.text for each in reversed(splats)}
     return "; ".join([*reversed(told), *wrong]), "\n\n".join(reversed(told.values()))
 

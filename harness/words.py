@@ -113,6 +113,14 @@ class Switch(Table, frozen=True, kw_only=True):
     filesystems: list[str] = []  # that have the site; none = all
 
 
+class Allow(Table, frozen=True, kw_only=True):
+    """A complaint of the kernel that is known, and costs no cell its verdict."""
+
+    title: str  # regular expression, for the whole title
+    tree: str  # on kernels of this tree only
+    reason: str  # why it may be passed over, for whoever reads the results
+
+
 class Plan(Table, frozen=True, kw_only=True):
     """A named selection of cells."""
 
@@ -151,5 +159,6 @@ class Config(Table, frozen=True, kw_only=True):
     switch: dict[str, Switch] = {}
     workload: dict[str, Workload]
     plan: dict[str, Plan]
+    allow: list[Allow] = []
     root: Path = Path()  # directory of harness.toml; set by load(), not a key of the file
     path: Path = Path()  # harness.toml itself; set by load(), not a key of the file

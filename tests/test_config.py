@@ -249,6 +249,51 @@ def test_what_is_wrong_is_named(
     assert (said or "") in message
 
 
+ALLOW = """
+[[allow]]
+title = 'WARNING: fs/x\\.c:\\d+ at x_.*'
+tree = "six"
+reason = "reported upstream, harmless here"
+"""
+
+WRONG_ALLOW = [
+    ("reason = ", "reasons = ", "reasons =", "allow[0].reasons", "did you mean 'reason'?"),
+    ('reason = "reported upstream, harmless here"\n', "", "[[allow]]", "allow[0]", "'reason'"),
+    ('reason = "reported upstream, harmless here"', 'reason = " "', "reason =",
+     "allow[0].reason", "must not be empty"),
+    ('tree = "six"\nreason', "reason", "[[allow]]", "allow[0]", "'tree'"),
+    ('tree = "six"\nreason', 'tree = "sixx"\nreason', 'tree = "sixx"', "allow[0].tree",
+     "no [tree.sixx] (did you mean 'six'?)"),
+    ("fs/x", "(fs/x", "title =", "allow[0].title", "not a regular expression"),
+    ("'WARNING: fs/x\\.c:\\d+ at x_.*'", "'.*'", "title =", "allow[0].title",
+     "matches every title"),
+    ("'WARNING: fs/x\\.c:\\d+ at x_.*'", "7", "title =", "allow[0].title", "must be a string"),
+    ("[[allow]]", "[allow]", "[allow]", "allow", "must be tables [[allow]], not a table"),
+    ("[[allow]]", "[[allows]]", "[[allows]]", "allows", "did you mean 'allow'?"),
+]
+
+
+def test_what_is_allowed(project: Project) -> None:
+    project.write(TOML + ALLOW)
+    (rule,) = project.load().allow
+    assert (rule.tree, rule.title) == ("six", r"WARNING: fs/x\.c:\d+ at x_.*")
+    project.write(TOML)
+    assert project.load().allow == []
+
+
+@pytest.mark.parametrize(("old", "new", "on", "key", "said"), WRONG_ALLOW)
+def test_what_may_not_be_allowed(
+    project: Project, old: str, new: str, on: str, key: str, said: str
+) -> None:
+    assert old in ALLOW
+    text = TOML + ALLOW.replace(old, new, 1)
+    project.write(text)
+    message = refusal(project).message
+    line = text[: text.index(on)].count("\n") + 1
+    assert message.startswith(f"{project.path}:{line}: {key}: ")
+    assert said in message
+
+
 def test_an_empty_file(project: Project) -> None:
     project.write("")
     assert refusal(project).message.startswith(f"{project.path}:1: tree: missing")

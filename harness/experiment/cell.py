@@ -20,6 +20,7 @@ from typing import Any
 from harness.errors import BootError, HarnessError, MachineLostError, WorkloadTimeoutError
 from harness.events import Event, Listener
 from harness.experiment import store
+from harness.experiment.allow import Allowed, divide
 from harness.experiment.plan import Cell, program_key
 from harness.experiment.preflight import (
     MOUNT_POINT,
@@ -47,6 +48,7 @@ class Attempt:
 
     trials: list[Trial] = field(default_factory=list)
     splats: list[Splat] = field(default_factory=list)
+    allowed: list[Allowed] = field(default_factory=list)  # by harness.toml: no splats
     fate: Outcome | None = None  # what became of a machine that died
     death: str = ""  # and what was seen of it
     faults: list[str] = field(default_factory=list)
@@ -160,7 +162,7 @@ def run(job: Job, machine: Guest, directory: Path, listen: Listener) -> Attempt:
             told.append(attempt.error.completed.stderr)
         store.write_text(directory / "error.txt", "\n".join(filter(None, told)) + "\n")
         _write_hang(directory, attempt.error.evidence)
-    _write_splats(directory, attempt.splats)
+    _write_splats(directory, attempt)
     return attempt
 
 
@@ -206,8 +208,8 @@ def _scan(job: Job, machine: Guest, dmesg: str, attempt: Attempt) -> None:
         if attempt.booted or not isinstance(error, HarnessError | OSError):
             attempt.faults.append(f"the console could not be scanned: {error}")
         return
-    attempt.splats = list({(each.kind, each.title): each for each in reversed(found)}.values())
-    attempt.splats.reverse()
+    unique = list({(each.kind, each.title): each for each in reversed(found)}.values())
+    attempt.splats, attempt.allowed = divide(reversed(unique), job.allow)
 
 
 def _settle(
@@ -304,11 +306,16 @@ def _write_hang(directory: Path, evidence: hang.Evidence | None) -> None:
         store.write_text(place / name, text)
 
 
-def _write_splats(directory: Path, splats: list[Splat]) -> None:
-    if not splats:
+def _write_splats(directory: Path, attempt: Attempt) -> None:
+    told = [(each, f"{each.title}\n\n{each.text}\n") for each in attempt.splats]
+    told += [
+        (each.splat, f"{each.splat.title}\nallowed: {each.reason}\n\n{each.splat.text}\n")
+        for each in attempt.allowed
+    ]
+    if not told:
         return
     place = directory / "splats"
     with store.writing(directory):
         place.mkdir(exist_ok=True)
-    for number, each in enumerate(splats, 1):
-        store.write_text(place / f"{number:02}-{each.kind}.txt", f"{each.title}\n\n{each.text}\n")
+    for number, (each, text) in enumerate(told, 1):
+        store.write_text(place / f"{number:02}-{each.kind}.txt", text)

@@ -35,7 +35,9 @@ def merge(attempts: Sequence[Attempt]) -> Attempt:
     """
     if len(attempts) == 1:
         return attempts[0]
-    whole = dataclasses.replace(attempts[0], trials=[], splats=[], faults=[], problems=[], wall={})
+    whole = dataclasses.replace(
+        attempts[0], trials=[], splats=[], allowed=[], faults=[], problems=[], wall={}
+    )
     for boot, attempt in enumerate(attempts, 1):
         for trial in attempt.trials:
             number = len(whole.trials) + 1
@@ -44,6 +46,7 @@ def merge(attempts: Sequence[Attempt]) -> Attempt:
                       {**trial.data, "boot": boot})
             )  # fmt: skip
         whole.splats += attempt.splats
+        whole.allowed += attempt.allowed
         whole.faults += [f"boot {boot}: {fault}" for fault in attempt.faults]
         whole.problems += [f"boot {boot}: {problem}" for problem in attempt.problems]
         for stage, seconds in attempt.wall.items():

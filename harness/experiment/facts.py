@@ -48,7 +48,14 @@ def entry(cell: Cell, verdict: Verdict, attempt: Attempt) -> dict[str, Any]:
         "may_fire": cell.may_fire,
         "min_rate": cell.min_rate if cell.must_fire else None,
         "verdict": verdict.to_json(),
-        "splats": [{"kind": splat.kind, "title": splat.title} for splat in attempt.splats],
+        "splats": [
+            {"kind": splat.kind, "title": splat.title, "interleaved": splat.interleaved}
+            for splat in attempt.splats
+        ],
+        "allowed": [
+            {"kind": each.splat.kind, "title": each.splat.title, "reason": each.reason}
+            for each in attempt.allowed
+        ],
         "problems": attempt.problems,
     }
 

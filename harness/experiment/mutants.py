@@ -26,9 +26,11 @@ from harness.events import Event, Listener, silent
 from harness.experiment import cell as cells_room
 from harness.experiment import crew
 from harness.experiment import plan as plans
+from harness.experiment.allow import divide, rules
 from harness.experiment.plan import OFF, Cell
 from harness.experiment.preflight import MOUNT_POINT, Guest, Job, UntestableError, prepare
 from harness.experiment.trial import Reader
+from harness.guest.splat import Splat
 
 # A reproducer that must fire does so nearly always; a mutant has this many trials to live.
 TRIALS = 3
@@ -263,6 +265,11 @@ def _told(fate: Fate, workload: str) -> str:
     return "untested" if workload in fate.untested else "held"
 
 
+def _complaints(bench: Bench, machine: Guest) -> list[Splat]:
+    counts, _allowed = divide(machine.splats(), rules(bench.cfg, bench.kernel))
+    return counts
+
+
 def _in_one_boot(
     bench: Bench,
     filesystem: str,
@@ -275,13 +282,13 @@ def _in_one_boot(
     ran = False
     try:
         with bench.boot(f"{filesystem}-{number}") as machine:
-            seen = len(machine.splats())
+            seen = len(_complaints(bench, machine))
             while todo:
                 workload, switch = todo[0]
                 fate = fates[Mutant(switch, filesystem)]
                 ran = True
                 complete = _try(bench, machine, workload, fate, trials)
-                splats = machine.splats()
+                splats = _complaints(bench, machine)
                 if len(splats) > seen:
                     # What has complained once is not asked again.
                     fate.killed_by.setdefault(workload, splats[seen].title)

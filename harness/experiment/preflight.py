@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
-from harness.config import Filesystem, Workload
+from harness.config import Allow, Filesystem, Workload
 from harness.experiment.plan import Cell
 from harness.guest.machine import Completed
 from harness.guest.splat import Splat
@@ -52,6 +52,7 @@ class Job:
     release: str  # what `uname -r` in the guest must say
     timeout_s: float  # of the whole reproducer, on KVM
     seconds: float | None = None  # for the trials; None = as long as they take
+    allow: Sequence[Allow] = ()  # complaints that cost no verdict
     emulated: bool = True  # no KVM: some faults on the console are then QEMU's own
 
 

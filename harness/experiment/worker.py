@@ -14,8 +14,8 @@ from typing import Any
 from harness.config import Config
 from harness.config import Plan as PlanEntry
 from harness.events import Event, Listener
+from harness.experiment import allow, cluster, facts, store, verdict
 from harness.experiment import cell as cells_room
-from harness.experiment import cluster, facts, store, verdict
 from harness.experiment import plan as plans
 from harness.experiment.berth import Berth, Bootable
 from harness.experiment.budget import Budget
@@ -114,7 +114,9 @@ class Worker:
         attempts, attempt = self._boots(cell, directory, seconds)
         fired = (cell.filesystem, cell.workload) in shared.fired
         judged = verdict.judge(cell, attempt.trials, attempt.evidence(fired))
-        self._berth.settle(judged.as_expected and not attempt.faults, directory)
+        # What is allowed has still tainted the kernel: lockdep is off after its first report.
+        clean = not (attempt.faults or attempt.allowed)
+        self._berth.settle(judged.as_expected and clean, directory)
         took = time.monotonic() - began
         if shared.budget is not None:
             shared.budget.spent(took, attempt.wall.get("trials", 0.0))
@@ -233,6 +235,7 @@ class Worker:
             # --trials may ask for many times what the time was meant for.
             timeout_s=workload.timeout_s * max(1.0, cell.trials / min(planned, TIMEOUT_TRIALS)),
             seconds=seconds,
+            allow=allow.rules(shared.cfg, cell.kernel),
             emulated=shared.accelerator.name == "tcg",
         )
 

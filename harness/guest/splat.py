@@ -1,124 +1,119 @@
 # SPDX-License-Identifier: GPL-2.0
 """Kernel complaints in a console log: a pure function over bytes.
 
-The texts are those of the kernel's own sources (lib/bug.c, kernel/panic.c,
-kernel/hung_task.c, kernel/watchdog.c, kernel/locking/lockdep.c, kernel/rcu/
-tree_stall.h, mm/kasan/report.c, mm/oom_kill.c, fs/ext4/super.c, fs/xfs/, lib/kunit/).
-A line must begin with them once its time stamp is taken off, so that a program
-that prints "WARNING: " in the middle of its own line raises no alarm.
+What is looked for stands in complaints.py, how a title is made of it in titles.py;
+this is the reader.  A line must begin with a complaint's text once its time stamp is
+taken off, so that a program that prints "WARNING: " in the middle of its own line
+raises no alarm.  The log is read once, line by line: time is linear in its length,
+and what is kept of it is bounded.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 
-MAX_LINES = 150  # of one report
+from harness.guest import titles
+from harness.guest.complaints import LOOKS, Complaint, recognise
+
+MAX_LINES = 400  # of one report
 MAX_LINE = 1000  # characters; junk on a serial line may have no ends of line
+MAX_REPORTS = 1000  # then only those whose title is new
+MAX_MESSAGE = 8  # lines between "cut here" and what they belong to
+MAX_CALLERS = 64  # whose reports are open at once
+# Lines that look like no report in a row, and seconds of silence: then a report
+# without a closing line is over.
+STRANGERS = 12
+SILENCE_S = 30.0
 
 
 @dataclass(frozen=True)
 class Splat:
     """One complaint.
 
-    kind: panic, oops, bug, warning, lockdep, hung_task, soft_lockup, hard_lockup,
-    rcu_stall, kasan, kfence, kcsan, ubsan, kmemleak, ext4_error, xfs_error,
-    io_error, oom or kunit (a test of the kernel's own failed at boot).  title: its
-    first line without what differs from run to run (time, addresses, process ids).
-    text: the whole report, lines joined by \\n.
+    kind: panic, init_died, oops, bug, warning, lockdep, hung_task, soft_lockup,
+    hard_lockup, rcu_stall, workqueue_lockup, csd_lockup, atomic (sleeping or scheduling
+    where it is not legal), bad_page, list_corruption, refcount, slab, usercopy, fortify,
+    odebug, kasan, kfence, kcsan, ubsan, kmemleak, ext4_error, xfs_error, io_error, oom,
+    alloc_failure or kunit (a test of the kernel's own failed at boot).
+    title: the same in every run, see titles.py.
+    text: the whole report, lines joined by \\n, without time stamps and control
+    characters.
+    sub: which sort of that kind, where there are several ("circular"); or "".
+    interleaved: another CPU's report is mixed with it.  Where the kernel names the caller
+    of each line (CONFIG_PRINTK_CALLER) the two are told apart, and `text` is clean; if not
+    it is seen by reports that name two CPUs, and `text` has what came.
     """
 
     kind: str
     title: str
     text: str
+    sub: str = ""
+    interleaved: bool = False
+
+
+@dataclass(frozen=True)
+class _Line:
+    time: float | None
+    caller: str  # "T77", "C1", or "" when the kernel does not say
+    text: str
+
+
+@dataclass(eq=False)
+class _Report:
+    """A report that is being read."""
+
+    complaint: Complaint
+    caller: str
+    lines: list[str]
+    header: int  # index of its first line proper in `lines`
+    time: float | None
+    kept: int = 0  # lines up to the last that looks like a report
+    strangers: int = 0
+    ended: bool = False
+    locks: bool = False  # lockdep's list has begun
+    interleaved: bool = False
+    cpus: set[str] = field(default_factory=set)
+    cut: _Report | None = None  # whose end this one's beginning came before
+
+    def add(self, text: str, time: float | None) -> None:
+        self.lines.append(text)
+        if time is not None:
+            self.time = time
+        self.cpus.update(_CPU.findall(text))
+        if LOOKS.match(text):
+            self.kept, self.strangers = len(self.lines), 0
+        elif text:
+            self.strangers += 1
 
 
 # "<4>[   12.345678][  T123] text": level, time and caller may each be missing.
-_STAMP = re.compile(r"^(?:<\d+>)?(?:\[ *\d+\.\d+\] ?)?(?:\[ *[TC]\d+\] ?)?")
-
-_LOCKDEP = (
-    r"WARNING: (?:possible (?:circular|recursive|irq lock inversion)|inconsistent lock state"
-    r"|suspicious RCU usage|bad unlock balance|bad contention|held lock freed"
-    r"|lock held when returning|nested lock was not taken|Nested lock|invalid wait context"
-    r"|\S+ -> \S+ lock order detected|.*still has locks held)"
-    r"|\[ BUG: Invalid wait context \]|INFO: trying to register non-static key"
-    r"|BUG: MAX_LOCK|BUG: lock held|BUG: \S+ still has locks held|DEBUG_LOCKS_WARN_ON"
-)
-# First match wins.  A pattern is anchored at the line's start unless it says ".*".
-_HEADERS: list[tuple[str, re.Pattern[str]]] = [
-    (kind, re.compile(pattern))
-    for kind, pattern in (
-        ("panic", r".*Kernel panic - not syncing"),
-        ("kasan", r"BUG: KASAN: "),
-        ("kfence", r"BUG: KFENCE: "),
-        ("kcsan", r"BUG: KCSAN: "),
-        ("ubsan", r"UBSAN: "),
-        ("lockdep", _LOCKDEP),
-        ("soft_lockup", r"(?:NMI )?(?:watchdog: )?BUG: soft lockup "),
-        ("hard_lockup", r".*Watchdog detected hard LOCKUP"),
-        ("rcu_stall", r"(?:rcu: )?INFO: rcu\S* (?:self-)?detected.* stall"),
-        ("hung_task", r"INFO: task .*(?:blocked|stuck) .*for more than \d+ seconds"),
-        (
-            "oops",
-            r"(?:Oops: |BUG: unable to handle |BUG: kernel NULL pointer|general protection fault"
-            r"|divide error: |invalid opcode: |stack segment: |int3: |traps: PANIC: "
-            r"|PANIC: double fault|BUG: TASK stack guard page|Unable to handle kernel )",
+_STAMP = re.compile(r"(?:<\d{1,3}>)?(?:\[ *(\d{1,11}\.\d{1,9})\] ?)?(?:\[ *([TC]\d{1,9})\] ?)?")
+# A program's line without an end, and then the kernel's.
+_INSIDE = re.compile(rb"(?:<\d{1,3}>)?\[ {0,11}\d{1,11}\.\d{6}\](?=\[|  ?)")
+_LINE = re.compile(rb"[^\r\n]+")
+_ESCAPE = re.compile(r"\x1b(?:\[[0-9;?]{0,30}[ -/]{0,4}[@-~]?|[@-Z\\^_]?)")
+_CONTROL = dict.fromkeys((*range(9), *range(10, 32), *range(127, 160)))
+_CUT = "------------[ cut here ]------------"
+_CPU = re.compile(r"\bCPU: ?(\d+) (?:UID: \d+ )?PID: ")
+_ANY_END = re.compile(r"</TASK>|---\[ end trace")
+_TRACE_FOLLOWS = re.compile(r"CPU: ?\d+ |Call Trace:")
+# What goes on after a stack trace has closed a report: who holds which lock, and the
+# other CPUs of a stall.
+_LOCKS = "Showing all locks held in the system:"
+_LOCKS_END = re.compile(r"={20,}")
+_RESUMES = {
+    "hung_task": re.compile(_LOCKS),
+    **dict.fromkeys(
+        ("rcu_stall", "soft_lockup", "hard_lockup", "csd_lockup", "workqueue_lockup"),
+        re.compile(
+            r"Sending NMI from CPU|NMI backtrace for cpu|rcu: \s|rcu: Possible|rcu: Unless"
+            r"|rcu: .*(?:kthread|stack dump)|task:rcu_|Showing busy|workqueue \S+: flags"
+            r"|  pwq |pool "
         ),
-        ("bug", r"(?:kernel BUG at |BUG: (?!.*\bKASAN\b))"),
-        ("warning", r"WARNING: "),
-        ("ext4_error", r"EXT4-fs error |Aborting journal on device |JBD2: .*(?:error|IO failure)"),
-        (
-            "xfs_error",
-            r"XFS(?: \([^)]*\))?: .*(?:Internal error|orruption|Assertion failed|CRC error"
-            r"|I/O error|force_shutdown|has been shut down|bad magic|inconsisten)",
-        ),
-        ("io_error", r"Buffer I/O error on dev |(?:blk_update_request: )?I/O error, dev "),
-        ("oom", r".* invoked oom-killer: |(?:Memory cgroup o|O)ut of memory: Killed process"),
-        ("kmemleak", r"kmemleak: \d+ new suspected memory leak"),
-        ("kunit", r"\s*(?:# \S+: (?:EXPECTATION|ASSERTION) FAILED at |not ok \d+ )"),
-    )
-]
-# Cheap test that spares most lines the list above.
-_SUSPECT = re.compile(
-    r"anic|BUG|WARNING|INFO: |Oops|UBSAN|LOCKUP|fault|error|opcode|int3|Unable|DEBUG_LOCKS"
-    r"|Aborting|JBD2|XFS|oom-killer|Out of|out of memory|kmemleak|segment|FAILED at|not ok "
-)
-
-_TRACE_END = re.compile(r"---\[ end trace|</TASK>")
-# What closes a report of a kind; the line belongs to it.
-_ENDS = {
-    "panic": re.compile(r"---\[ end Kernel panic"),
-    "oops": re.compile(r"---\[ end trace"),
-    "bug": _TRACE_END,
-    "warning": re.compile(r"---\[ end trace"),
-    "kasan": re.compile(r"={20,}$"),
-    "kfence": re.compile(r"={20,}$"),
-    "kcsan": re.compile(r"={20,}$"),
-    "ubsan": re.compile(r"---\[ end trace"),
-    "oom": re.compile(r"(?:Memory cgroup o|O)ut of memory: Killed process|oom_reaper: "),
-    "kunit": re.compile(r"\s*(?:not )?ok \d+ "),
+    ),
 }
-# Complaints that are one line, unless a stack trace follows at once.
-_ONE_LINE = {"ext4_error", "xfs_error", "io_error", "kmemleak"}
-# An oops is announced by up to three lines, of which the first is the title.
-_CONTINUES = {
-    "oops": {"oops"},
-    "bug": {"oops"},
-    "oom": {"oom"},
-    "kunit": {"kunit"},
-    "panic": {"panic"},  # "---[ end Kernel panic - not syncing: ... ]---"
-}
-
-_VARIES = (
-    (re.compile(r"0x[0-9a-f]{8,}|\b[0-9a-f]{12,}\b"), "ADDR"),
-    (re.compile(r"\bCPU: ?\d+ (?:UID: \d+ )?PID: ?\d+ "), ""),
-    (re.compile(r"\bCPU#\d+"), "CPU#N"),
-    (re.compile(r"\(-?\d+:-?\d+\)"), "(N:N)"),
-    (re.compile(r"(task \S+?):\d+"), r"\1"),
-    (re.compile(r"\[([^\]:\[]+):\d+\]"), r"[\1]"),
-    (re.compile(r"for (more than )?\d+ ?s(?:econds)?\b|stuck for \d+s"), r"for \1N s"),
-    (re.compile(r"\b(pid|PID|inode|block|daddr|process)([ :#=]+)(?:0x[0-9a-f]+|\d+)\b"), r"\1\2N"),
-)
 
 
 def scan(console: bytes) -> list[Splat]:
@@ -127,18 +122,10 @@ def scan(console: bytes) -> list[Splat]:
     An empty list says that none of the known texts is there, not that the
     machine was well: a hung one says nothing.
     """
-    lines = [_plain(line) for line in console.replace(b"\r", b"\n").split(b"\n") if line.strip()]
-    found: list[Splat] = []
-    at = 0
-    while at < len(lines):
-        kind = _kind(lines[at])
-        if not kind:
-            at += 1
-            continue
-        end = _report_end(lines, at, kind)
-        found.append(Splat(kind, _title(lines[at]), "\n".join(lines[at:end])))
-        at = end
-    return found
+    reader = _Reader()
+    for line in _lines(console):
+        reader.feed(line)
+    return reader.end()
 
 
 def panic_line(console: bytes) -> str:
@@ -161,42 +148,170 @@ def emulator_fault(console: bytes) -> str:
     return f"{match.group().decode(errors='replace')} (QEMU ran code that had been patched away)"
 
 
-def _plain(line: bytes) -> str:
-    text = line.decode(errors="replace")[:MAX_LINE]
-    return _STAMP.sub("", text.lstrip("\0 ")).rstrip()
+def _lines(console: bytes) -> Iterator[_Line]:
+    for match in _LINE.finditer(console):
+        start, end = match.span()
+        for inside in _INSIDE.finditer(console, start + 1, end):
+            yield _line(console[start : min(inside.start(), start + 4 * MAX_LINE)])
+            start = inside.start()
+        yield _line(console[start : min(end, start + 4 * MAX_LINE)])
 
 
-def _kind(line: str) -> str:
-    if not _SUSPECT.search(line) or line.startswith("---[ end"):
-        return ""
-    return next((kind for kind, pattern in _HEADERS if pattern.match(line)), "")
+def _line(raw: bytes) -> _Line:
+    text = raw.decode(errors="replace")
+    if "\x1b" in text:
+        text = _ESCAPE.sub("", text)
+    if not text.isprintable():
+        text = text.translate(_CONTROL)
+    text = text.lstrip(" ") if not text.startswith("  ") else text
+    stamp = _STAMP.match(text)
+    if stamp is None or not stamp.end():  # it may be empty, and then `text` is no kernel's
+        return _Line(None, "", text[:MAX_LINE].rstrip())
+    time = float(stamp[1]) if stamp[1] else None
+    return _Line(time, stamp[2] or "", text[stamp.end() :][:MAX_LINE].rstrip())
 
 
-def _report_end(lines: list[str], start: int, kind: str) -> int:
-    """Index behind the last line of the report that starts at `start`."""
-    limit = min(len(lines), start + MAX_LINES)
-    if kind in _ONE_LINE:
-        following = lines[start + 1 : start + 2]
-        if not following or not re.match(r"CPU: \d+ |Call Trace:", following[0]):
-            return start + 1
-    ender = _ENDS.get(kind, _TRACE_END)
-    if kind in ("oom", "kunit") and ender.match(lines[start]):
-        return start + 1
-    last_of_trace = start  # without an end mark: as far as it looks like a report
-    for at in range(start + 1, limit):
-        line = lines[at]
-        if ender.search(line):
-            return at + 1
-        other = _kind(line)
-        if other and other not in _CONTINUES.get(kind, ()):
-            return at
-        if re.match(r"\s|CPU|RIP|RSP|R[A-Z0-9]{1,2}:|Code:|Call Trace|Hardware|task:", line):
-            last_of_trace = at
-    return last_of_trace + 1
+class _Reader:
+    """Lines in, reports out."""
 
+    def __init__(self) -> None:
+        self._open: dict[str, _Report] = {}  # by caller
+        self._messages: dict[str, list[str]] = {}  # after "cut here", by caller
+        self._done: list[_Report] = []  # in the order of their first lines
+        self._last: _Report | None = None  # that the last line of any report went to
+        self._closed: _Report | None = None  # the latest
+        self._short: _Report | None = None  # the latest that was closed before its end
+        self._splats: list[Splat] = []
+        self._titles: set[tuple[str, str]] = set()
 
-def _title(line: str) -> str:
-    title = line.strip()
-    for pattern, instead in _VARIES:
-        title = pattern.sub(instead, title)
-    return title[:200]
+    def feed(self, line: _Line) -> None:
+        text, report = line.text, self._open.get(line.caller)
+        found = recognise(text)
+        if report is None and found is None:
+            report = self._guest(line)
+        if report is not None and self._continues(report, line, found):
+            self._add(report, line)
+            return
+        if report is not None:
+            self._close(report)
+            self._short = report
+        if found is not None:
+            self._begin(found, line)
+        elif text == _CUT:
+            if len(self._messages) >= MAX_CALLERS:
+                self._messages.clear()
+            self._messages[line.caller] = [text]
+        elif (message := self._messages.get(line.caller)) is not None:
+            message.append(text)
+            if len(message) > MAX_MESSAGE:
+                del self._messages[line.caller]
+
+    def end(self) -> list[Splat]:
+        """All reports; those without an end are as long as they look like reports."""
+        for report in list(self._open.values()):
+            self._close(report)
+        self._flush()
+        return self._splats
+
+    def _continues(self, report: _Report, line: _Line, found: Complaint | None) -> bool:
+        complaint = report.complaint
+        quiet = line.time is not None and report.time is not None
+        if quiet and abs((line.time or 0.0) - (report.time or 0.0)) > SILENCE_S:
+            return False
+        if found is not None and found.kind not in complaint.joins:
+            # Its last line may itself look like a complaint ("not ok 1", "Killed process").
+            return bool(
+                found.kind == complaint.kind
+                and complaint.end is not None
+                and complaint.end.search(line.text)
+            )
+        if complaint.end is None and len(report.lines) == report.header + 1:
+            return bool(_TRACE_FOLLOWS.match(line.text))
+        return line.text != _CUT or "warning" in complaint.joins or "bug" in complaint.joins
+
+    def _guest(self, line: _Line) -> _Report | None:
+        """The report of another CPU to which this line belongs, if it does."""
+        wide = [each for each in self._open.values() if each.complaint.wide]
+        if len(wide) == 1 and wide[0].caller != line.caller and LOOKS.match(line.text):
+            return wide[0]
+        closed = self._closed
+        if (
+            closed is not None
+            and (closed.caller == line.caller or closed.complaint.wide)
+            and (resumes := _RESUMES.get(closed.complaint.kind)) is not None
+            and resumes.match(line.text)
+            and len(closed.lines) < MAX_LINES
+        ):
+            closed.ended = False
+            self._open[closed.caller] = closed
+            return closed
+        return None
+
+    def _begin(self, complaint: Complaint, line: _Line) -> None:
+        before = self._messages.pop(line.caller, [])
+        if len(self._open) >= MAX_CALLERS:
+            self._close(next(iter(self._open.values())))
+        report = _Report(complaint, line.caller, list(before), len(before), line.time)
+        short, self._short = self._short, None
+        if short is not None and short.complaint.end is not None:
+            report.cut = short
+        self._open[line.caller] = report
+        if len(self._done) > MAX_REPORTS:
+            self._flush()
+        self._done.append(report)
+        self._closed = None
+        self._add(report, line)
+
+    def _add(self, report: _Report, line: _Line) -> None:
+        if self._last is not report:
+            if len(report.lines) > report.header and self._last is not None:
+                report.interleaved = self._last.interleaved = True
+            self._last = report
+        report.add(line.text, line.time)
+        first = len(report.lines) == report.header + 1
+        end = report.complaint.end or _ANY_END
+        if line.text == _LOCKS:
+            report.locks = True
+        if report.locks:
+            end = _LOCKS_END
+        if first:
+            report.kept = len(report.lines)
+            return
+        if end.search(line.text):
+            report.ended, report.kept = True, len(report.lines)
+            self._close(report)
+        elif len(report.lines) >= MAX_LINES or report.strangers > STRANGERS:
+            self._close(report)
+
+    def _close(self, report: _Report) -> None:
+        """No more lines for this one."""
+        self._open.pop(report.caller, None)
+        del report.lines[max(report.kept, report.header + 1) :]
+        if not report.caller and not report.complaint.wide and len(report.cpus) > 1:
+            report.interleaved = True
+        cut = report.cut
+        if cut is not None and not report.caller and cut.cpus and report.cpus - cut.cpus:
+            report.interleaved = cut.interleaved = True
+        report.cut, self._closed = None, report
+
+    def _flush(self) -> None:
+        """Turn what is done into splats; the open ones stay."""
+        still = [each for each in self._done if self._open.get(each.caller) is each]
+        for report in self._done:
+            if report in still:
+                continue
+            title = titles.compose(report.complaint, report.lines[report.header], report.lines)
+            key = (report.complaint.kind, title)
+            if len(self._splats) >= MAX_REPORTS and key in self._titles:
+                continue
+            self._titles.add(key)
+            self._splats.append(
+                Splat(
+                    report.complaint.kind,
+                    title,
+                    "\n".join(report.lines),
+                    report.complaint.sub,
+                    report.interleaved,
+                )
+            )
+        self._done = still

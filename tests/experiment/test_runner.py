@@ -302,7 +302,10 @@ def test_crash_keeps_the_trials_and_the_next_cells_run(tmp_path: Path) -> None:
     verdict = document["cells"][0]["verdict"]
     assert (verdict["outcomes"]["exposed"], verdict["outcomes"]["crashed"]) == (10, 1)
     assert (verdict["trials"], verdict["planned"]) == (11, 40)
-    assert document["cells"][0]["splats"] == [{"kind": "panic", "title": PANIC.title}]
+    assert document["cells"][0]["splats"] == [
+        {"kind": "panic", "title": PANIC.title, "interleaved": False}
+    ]
+    assert document["cells"][0]["allowed"] == []
     assert len(document["cells"]) == 4
     assert (directory / "cells" / NAMES[0] / "splats" / "01-panic.txt").exists()
 

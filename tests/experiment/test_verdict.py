@@ -60,11 +60,11 @@ def test_control_with_too_few_trials_says_how_many_are_needed() -> None:
 
 def test_where_any_rate_will_do_few_valid_trials_are_a_rate() -> None:
     """An unarmed trial gets to the race by luck: stock's dio-write-fault, 15 of 31."""
-    by_luck = dataclasses.replace(ON, armed=False)
+    by_luck = dataclasses.replace(ON, armed=False, trials=30)
     assert by_luck.may_fire
     judged = judge(by_luck, trials(exposed=1, held=14, untested=16), NOTHING)
     assert (judged.state, judged.as_expected) == ("exposed", True)
-    judged = judge(by_luck, trials(held=14, untested=26), NOTHING)
+    judged = judge(by_luck, trials(held=14, untested=16), NOTHING)
     assert (judged.state, judged.as_expected) == ("held", True)
     judged = judge(by_luck, trials(untested=16), NOTHING)
     assert (judged.state, judged.as_expected) == ("untested", False)
