@@ -80,7 +80,8 @@ class Inquest:
             if quiet.last_line
             else SILENT
         )
-        evidence, tail = look(), self.console.tail()
+        tail = self.console.tail()  # its own last words, before it is asked
+        evidence = look()
         error = BootError(
             f"{self.name}: did not reach user space in {round(limit, 1):g} s; {last}",
             hint=hint,
@@ -186,11 +187,11 @@ class Inquest:
         if not outcome.timed_out or self.process.stopped:
             why = STOPPED if self.process.stopped else f"{outcome.why}, while QEMU runs"
             return MachineLostError(f"{where}: {why}; {last}", hint=hint, detail=detail)
-        evidence, tail = look(), self.console.tail(60)
+        evidence = look()
         end = "killed" if evidence.answered else f"SSH does not answer any more; {last}"
         why = f"; {evidence.summary}" if evidence.summary else ""
         error = WorkloadTimeoutError(
-            f"{where}: not done in {round(limit, 1):g} s; {end}{why}", hint=hint, detail=tail
+            f"{where}: not done in {round(limit, 1):g} s; {end}{why}", hint=hint, detail=detail
         )
         error.evidence = evidence
         return error

@@ -90,6 +90,7 @@ def expected_code(faults: list[str]) -> int:
     return 125 if states & {"untested", "lost"} else 0
 
 
+@pytest.mark.slow
 def test_one_of_each(campaign: Campaign) -> None:
     # Flooding 32 MiB over an emulated serial line takes a minute: with the others only.
     faults = [fault for fault in TRUTH if fault != "flood"]

@@ -117,7 +117,7 @@ def test_a_hostile_name_is_refused_in_one_line(
 
 
 def test_a_huge_member_is_not_held_in_memory(root: Path, cache: Path) -> None:
-    size = 600 << 20
+    size = 300 << 20
 
     class Zeroes(io.RawIOBase):
         left = size

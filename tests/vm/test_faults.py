@@ -67,8 +67,8 @@ def test_a_trial_that_hangs_says_who_waits_for_what(lab: Lab, tmp_path: Path) ->
     race = f"/workloads/races/punch-read-fault --dir {MOUNT_POINT}"
     with lab.machine("stock", tmp_path / "m") as guest:
         lab.mount(guest, "ext4")
-        with pytest.raises(WorkloadTimeoutError, match="not done in 10 s; killed; ") as caught:
-            guest.run(f"{FROZEN} && {race}", timeout_s=2)
+        with pytest.raises(WorkloadTimeoutError, match="not done in 5 s; killed; ") as caught:
+            guest.run(f"{FROZEN} && {race}", timeout_s=1)
         evidence = caught.value.evidence
         assert guest.run("echo well").stdout == "well\n"
     assert evidence.answered
@@ -86,7 +86,7 @@ def test_a_machine_without_ssh_is_asked_on_its_serial_line(lab: Lab, tmp_path: P
         with pytest.raises(WorkloadTimeoutError, match="SSH does not answer any more") as caught:
             guest.run(
                 f"{FROZEN} && (mkdir {MOUNT_POINT}/x &) && killall -STOP dropbear && sleep 1000",
-                timeout_s=2,
+                timeout_s=1,
             )
     evidence = caught.value.evidence
     assert not evidence.answered
