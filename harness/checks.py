@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import NoReturn
 
 from harness.errors import UsageError
+from harness.plain import printable
 from harness.position import KeyPath, Positions, show
-from harness.shape import brief, nearest, one_line
+from harness.shape import brief, nearest
 from harness.words import Filesystem, Guest, Plan, Table, Window, Workload
 
 # Names become directory names, command line words and a part of `uname -r`.
@@ -52,7 +53,7 @@ class Checks:
     def fail(self, key: KeyPath, what: str, *, line: int | None = None) -> NoReturn:
         line = line or self.positions.line(key)
         raise UsageError(
-            f"{self.path}:{line}: {show(key) or 'file'}: {one_line(what)}",
+            f"{self.path}:{line}: {show(key) or 'file'}: {printable(what)}",
             hint=f"${{EDITOR:-vi}} +{line} {self.path}",
         )
 

@@ -83,9 +83,7 @@ def run(args: argparse.Namespace) -> int:
             budget_s=args.budget,
             modes=[args.mode] if args.mode else [],
         )
-    if code == EXIT_INTERRUPTED:  # the runner put everything away; main says where
-        raise KeyboardInterrupt
-    return code
+    return _ended(code)
 
 
 def _resume(args: argparse.Namespace) -> int:
@@ -104,7 +102,11 @@ def _resume(args: argparse.Namespace) -> int:
             run=args.resume,
             jobs=args.jobs,
         )
-    if code == EXIT_INTERRUPTED:
+    return _ended(code)
+
+
+def _ended(code: int) -> int:
+    if code == EXIT_INTERRUPTED:  # the runner put everything away; main says where
         raise KeyboardInterrupt
     return code
 

@@ -16,6 +16,8 @@ import tomllib
 from bisect import bisect_right
 from dataclasses import dataclass, field
 
+from harness.plain import printable
+
 KeyPath = tuple[str | int, ...]
 
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
@@ -94,9 +96,7 @@ def show(path: KeyPath) -> str:
             out += f"[{part}]"
             continue
         if not _BARE.fullmatch(part):
-            part = "".join(c if c.isprintable() else c.encode("unicode_escape").decode()
-                           for c in part)
-            part = '"' + part.replace('"', '\\"') + '"'
+            part = '"' + printable(part).replace('"', '\\"') + '"'
         out += f".{part}" if out else part
     return out
 

@@ -102,8 +102,3 @@ def brief(value: float) -> str:
     if isinstance(value, int) and len(text) <= 40:
         text = str(value)
     return text if len(text) <= 40 else text[:37] + "..."
-
-
-def one_line(text: str) -> str:
-    """`text` with line breaks and control characters escaped."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

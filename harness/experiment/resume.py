@@ -8,7 +8,6 @@ will be: kernels, workloads and plan are compared, and a run of two kinds is ref
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -50,19 +49,14 @@ def find(root: Path, name: str) -> Path:
 
 def filters(document: Mapping[str, Any], directory: Path) -> dict[str, Any]:
     """The keyword arguments of plan.cells() with which the run began."""
-    try:
-        asked = document["filters"]
-        _planned = document["planned"]  # a run of another verb has none
-        return {
-            **{key: asked[key] for key in ("kernels", "filesystems", "workloads", "trials")},
-            "modes": asked["modes"],
-            "seed": document["seed"],
-        }
-    except (KeyError, TypeError) as error:
-        raise UsageError(
-            f"{directory / 'run.json'} does not say what was asked for: {error} is missing",
-            hint="harness run",
-        ) from error
+    # A run of another verb has no cells planned.
+    for key in ("filters", "planned", "seed"):
+        if key not in document:
+            raise UsageError(
+                f"{directory / 'run.json'} does not say what was asked for: {key!r} is missing",
+                hint="harness run",
+            )
+    return {**document["filters"], "seed": document["seed"]}
 
 
 def finished(cells: Sequence[Cell], document: Mapping[str, Any]) -> dict[str, Verdict]:
@@ -119,22 +113,8 @@ def tidy(run: store.Run, left: Sequence[Cell]) -> int:
             for pattern in LEFTOVERS:
                 for path in directory.rglob(pattern):
                     path.unlink(missing_ok=True)
-            set_aside(directory, "interrupted")
+            store.set_aside(directory, "interrupted")
     return len(list((run.directory / "machines").glob("[0-9]*")))
-
-
-def set_aside(directory: Path, what: str) -> None:
-    """Moves an attempt's files into <what>-<n>/: evidence, but not the verdict's."""
-    number = 1
-    while (directory / f"{what}-{number}").exists():
-        number += 1
-    place = directory / f"{what}-{number}"
-    with store.writing(directory):
-        place.mkdir()
-        for path in list(directory.iterdir()):
-            if not path.name.startswith(("attempt-", "interrupted-")):
-                shutil.move(path, place / path.name)
-    store.delete_disks(place)
 
 
 def config_of(cfg: Config, document: Mapping[str, Any]) -> str:

@@ -13,6 +13,7 @@ import json
 import os
 import re
 import secrets
+import shutil
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -84,6 +85,20 @@ def delete_disks(directory: Path) -> None:
     """Removes the scratch disks in `directory`, which nobody will want to look at."""
     for path in directory.glob("*.img"):
         path.unlink(missing_ok=True)
+
+
+def set_aside(directory: Path, what: str) -> None:
+    """Moves an attempt's files into <what>-<n>/: evidence, but not the verdict's."""
+    number = 1
+    while (directory / f"{what}-{number}").exists():
+        number += 1
+    place = directory / f"{what}-{number}"
+    with writing(directory):
+        place.mkdir()
+        for path in list(directory.iterdir()):
+            if not path.name.startswith(("attempt-", "interrupted-")):
+                shutil.move(path, place / path.name)
+    delete_disks(place)
 
 
 class LineFile:

@@ -21,7 +21,6 @@ from harness.experiment.berth import Berth, Bootable
 from harness.experiment.budget import Budget
 from harness.experiment.plan import Cell
 from harness.experiment.preflight import Job
-from harness.experiment.resume import set_aside
 from harness.guest.machine import MachineSpec
 from harness.guest.qemu import Accelerator
 from harness.kernel.build import Image
@@ -197,7 +196,7 @@ class Worker:
         why = "; ".join(attempt.faults)
         shared.listen(Event("note", cell.name, f"no trial ran, once more: {why}"))
         self._berth.settle(False, directory)
-        set_aside(directory, "attempt")
+        store.set_aside(directory, "attempt")
         attempt = self._attempt(cell, directory, seconds)
         if attempt.never_ran and not shared.booted and attempt.error is not None:
             # Nothing has worked yet in this run: every cell would say the same.

@@ -4,7 +4,8 @@
 The texts are those of the kernel's own sources (lib/bug.c, kernel/panic.c,
 kernel/hung_task.c, kernel/watchdog.c, kernel/locking/lockdep.c, kernel/rcu/
 tree_stall.h, mm/kasan/report.c, mm/oom_kill.c, fs/ext4/super.c, fs/xfs/, lib/kunit/),
-and each row has been tried on a real report (tests/corpus/).
+and tests/corpus/ has real reports of some rows; tests/guest/test_splat.py has the others'
+texts.
 """
 
 from __future__ import annotations

@@ -60,7 +60,6 @@ class Console:
         self._lock = threading.Lock()
         self.error: OSError | None = None  # the log could not be written
         self.received = 0  # bytes: what the log must have
-        self.flooded = False  # more came than is kept
         self._thread = threading.Thread(target=self._record, name="console", daemon=True)
         self._thread.start()
 
@@ -75,7 +74,6 @@ class Console:
             self._last = time.monotonic()
             self._keep(data)
             self.received += len(data)  # after the write: the log has never less
-            self.flooded = self.received > MOST_BYTES
             with self._lock:
                 for sink in self._sinks:
                     sink(data)
@@ -98,7 +96,7 @@ class Console:
 
     def whole(self) -> bytes:
         """As data(); InfraError when the log lacks what came: it may be a complaint."""
-        if self.flooded:
+        if self.received > MOST_BYTES:
             raise InfraError(
                 f"{self._log_path}: the guest floods its console: {self.received >> 20} MiB, of"
                 f" which {MOST_BYTES >> 20} are kept",

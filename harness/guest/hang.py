@@ -63,11 +63,6 @@ class Evidence:
     files: dict[str, str] = field(default_factory=dict)
     answered: bool = False
 
-    def text(self) -> str:
-        """All of it for a person, the summary first."""
-        parts = [f"--- {name}\n{text}" for name, text in self.files.items()]
-        return "\n".join([self.summary or "nobody could say who waits for what", *parts])
-
 
 def examine(
     console: Console,
@@ -158,10 +153,10 @@ def summary(files: dict[str, str]) -> str:
     if told:
         more = f"; and {len(told) - WATCHED} more" if len(told) > WATCHED else ""
         return "; ".join(dict.fromkeys(told[:WATCHED])) + more
-    return "; ".join(cpus(files.get("registers.txt", "")))
+    return "; ".join(_cpus(files.get("registers.txt", "")))
 
 
-def cpus(registers: str) -> list[str]:
+def _cpus(registers: str) -> list[str]:
     """Where each CPU is, from "info registers -a": "CPU 0 runs at ffffffff81234567"."""
     states = re.findall(r"CPU#(\d+).*?[RE]IP=(\S+).*?HLT=(\d)", registers, re.DOTALL)
     return [

@@ -22,6 +22,7 @@ from harness.guest.initramfs import interpreter
 from harness.guest.process import Process
 
 GRACE_S = 0.7  # between SIGTERM and SIGKILL
+SET = "set-"  # in the name of a place: programs of one content
 UNUSED_AFTER_S = 2 * 86400.0  # longer than any run
 
 
@@ -77,7 +78,13 @@ def compile_workloads(root: Path, cache: Path, listen: Listener = silent) -> dic
 
 
 def digest(programs: Mapping[str, Path]) -> str:
-    """What tells one set of programs from another: of their names and contents."""
+    """What tells one set of programs from another: compile_workloads() named their place so."""
+    key, path = next(iter(programs.items()))
+    return path.parents[key.count("/")].name.removeprefix(SET)
+
+
+def _digest(programs: Mapping[str, Path]) -> str:
+    """Of their names and contents."""
     whole = hashlib.sha256()
     for key, path in sorted(programs.items()):
         whole.update(f"{key} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
@@ -86,12 +93,12 @@ def digest(programs: Mapping[str, Path]) -> str:
 
 def _kept(programs: Mapping[str, Path], store: Path) -> dict[str, Path]:
     """Copies of the programs in a place that is named after their content."""
-    place = store / f"set-{digest(programs)}"
+    place = store / f"{SET}{_digest(programs)}"
     if place.is_dir():
         os.utime(place)
     else:
         now = time.time()
-        for old in store.glob("set-*"):
+        for old in store.glob(f"{SET}*"):
             with contextlib.suppress(OSError):
                 if old.stat().st_mtime < now - UNUSED_AFTER_S:
                     shutil.rmtree(old)

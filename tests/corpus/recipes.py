@@ -10,7 +10,6 @@ FAST_HANGS = "echo 3 >/proc/sys/kernel/hung_task_timeout_secs"
 FAST_LOCKUPS = "echo 1 >/proc/sys/kernel/watchdog_thresh"
 STALLS = ("rcupdate.rcu_cpu_stall_timeout=3",)
 SLAB_DEBUG = ("slab_debug=FZPU",)
-MOUNTED = {"ext4": "/mnt", "xfs": "/mnt"}
 
 
 @dataclass(frozen=True)
@@ -279,33 +278,13 @@ def _disks() -> Iterator[Recipe]:
         " mount -t {type} /dev/vda /mnt; ls -lR /mnt; cat /mnt/a/busybox >/dev/null; rm -r /mnt/a;"
         " sync; umount /mnt"
     )
-    yield Recipe(
-        "ext4-corrupt",
-        "provoke",
-        wipe.format(seek=16, count=8000, type="ext4"),
-        ("ext4_error",),
-        (),
-        "ext4",
-        20,
-    )
-    yield Recipe(
-        "ext4-corrupt-stock",
-        "stock",
-        wipe.format(seek=40, count=4000, type="ext4"),
-        ("ext4_error",),
-        (),
-        "ext4",
-        20,
-    )
-    yield Recipe(
-        "xfs-corrupt",
-        "provoke",
-        wipe.format(seek=3, count=100, type="xfs"),
-        ("xfs_error",),
-        (),
-        "xfs",
-        20,
-    )
+    for name, kernel, seek, count, fs in (
+        ("ext4-corrupt", "provoke", 16, 8000, "ext4"),
+        ("ext4-corrupt-stock", "stock", 40, 4000, "ext4"),
+        ("xfs-corrupt", "provoke", 3, 100, "xfs"),
+    ):
+        script = wipe.format(seek=seek, count=count, type=fs)
+        yield Recipe(name, kernel, script, (f"{fs}_error",), (), fs, 20)
     yield Recipe(
         "xfs-io", "provoke", f"{_fail_io()}; {write}", ("xfs_error/shutdown",), (), "xfs", 20
     )

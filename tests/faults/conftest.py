@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -19,33 +19,26 @@ import pytest
 from harness.config import load
 from harness.kernel.build import ensure
 from harness.places import cache_dir
-from tests.vm.conftest import ROOT, qemus
+from tests.vm.conftest import ROOT, harness, qemus
 
 LIMIT_S = 3600
-TABLES = """
-[tree."debian-6.12"]
-kind = "debian"
-package = "linux-source-6.12"
-line = "6.12"
-
-[kernel.stock]
-role = "stock"
-tree = "debian-6.12"
-series = ["race-windows"]
-fragments = ["base", "guest", "filesystems", "trim", "race-windows"]
-
+# The project's own tree, kernel and file system, word for word: no kernel is built anew.
+TAKEN = ('[tree."debian-6.12"]', "[kernel.stock]", "[filesystem.ext4]")
+GUEST = """
 [guest.small]
 cpus = 2
 memory_mib = 512
 accel = "auto"
 disk_mib = 256
 
-[filesystem.ext4]
-type = "ext4"
-mkfs = ["mkfs.ext4", "-q", "-F", "-b", "4096", "-E", "nodiscard,lazy_itable_init=1"]
-mount = ["noatime"]
-block_size = 4096
 """
+
+
+def tables() -> str:
+    """The tables of harness.toml that a campaign has in common with it."""
+    text = (ROOT / "harness.toml").read_text()
+    parts = [re.search(rf"^{re.escape(head)}\n(?:.+\n)+", text, re.MULTILINE) for head in TAKEN]
+    return "\n".join(part.group() for part in parts if part) + GUEST
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -105,7 +98,7 @@ class Campaign:
 
     def write(self, faults: Sequence[str], trials: int = 1, **plan: Any) -> list[str]:
         """A plan of one cell for each of `faults`, in their order; the cells' names."""
-        text = [TABLES]
+        text = [tables()]
         names = []
         for number, fault in enumerate(faults, 1):
             names.append(f"c{number:03}-{fault or 'clean'}")
@@ -127,14 +120,12 @@ class Campaign:
                 link.symlink_to(ROOT / room)
         return [f"stock/ext4/{name}" for name in names]
 
-    def start(self, *args: str, environment: Mapping[str, str] | None = None) -> Any:
-        """The program, as a user starts it, in a session of its own."""
-        return subprocess.Popen(
-            [sys.executable, "-m", "harness", *args],
-            cwd=self.place, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            start_new_session=True,
-            env={**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})},
-        )  # fmt: skip
+    def start(
+        self, *args: str, environment: Mapping[str, str] | None = None
+    ) -> subprocess.Popen[str]:
+        """The program, in the campaign's place."""
+        config = self.place / "harness.toml"
+        return harness(*args, cwd=self.place, config=config, environment=environment)
 
     def run(self, *args: str, **options: Any) -> tuple[int, str]:
         """Exit code, and everything it said."""

@@ -18,6 +18,7 @@ import pytest
 from harness.config import load
 from harness.kernel.build import ensure
 from harness.places import cache_dir
+from tests.experiment.test_resume import contents
 from tests.faults.conftest import ROWS, Campaign, Row
 from tests.vm.conftest import ROOT, qemus
 
@@ -137,21 +138,20 @@ def test_a_corrupted_image_is_not_booted(campaign: Campaign) -> None:
     ROWS.append(Row("a bit flips in a cached bzImage", "made again", "made again", "build.log"))
 
 
-def contents(directory: Path) -> dict[str, bytes]:
-    return {
-        str(path.relative_to(directory)): path.read_bytes()
-        for path in sorted(directory.rglob("*"))
-        if path.is_file() and not any(part.startswith("interrupted-") for part in path.parts)
-    }
-
-
 def finished_cells(run: Path) -> dict[str, dict[str, bytes]]:
     """The files of each finished cell; run.json is whole whenever it is there."""
     path = run / "run.json"
     if not path.exists():
         return {}
     document = json.loads(path.read_text())
-    return {cell["name"]: contents(run / cell["directory"]) for cell in document["cells"]}
+    return {
+        cell["name"]: {
+            name: data
+            for name, data in contents(run / cell["directory"]).items()
+            if not name.startswith("interrupted-")
+        }
+        for cell in document["cells"]
+    }
 
 
 def test_killed_at_twenty_random_moments(campaign: Campaign) -> None:

@@ -115,16 +115,21 @@ def candidate(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ma
         yield machine
 
 
-def harness(*args: str, cwd: Path) -> subprocess.Popen[str]:
-    """The program, as a user starts it, in a session of its own."""
+def harness(
+    *args: str,
+    cwd: Path,
+    config: Path = ROOT / "harness.toml",
+    environment: Mapping[str, str] | None = None,
+) -> subprocess.Popen[str]:
+    """The program, as a user starts it, in a session of its own; `environment` is added."""
     return subprocess.Popen(
-        [sys.executable, "-m", "harness", "--config", str(ROOT / "harness.toml"), *args],
+        [sys.executable, "-m", "harness", "--config", str(config), *args],
         cwd=cwd,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})},
     )
 
 

@@ -38,6 +38,12 @@ struct frame {
 extern struct frame frame;
 extern const char * const frame_orders[3];
 
+/* In a spin. Under TCG one without a pause keeps the other CPU from running. */
+static inline void frame_relax(void)
+{
+	__builtin_ia32_pause();
+}
+
 /* What was said so far was of another stage, and has been kept where it belongs. */
 void frame_forget(void);
 

@@ -13,7 +13,7 @@ static bool wait_hit(const struct window *w, unsigned int timeout_ms)
 	while (race_now_us() < end) {
 		if (window_hits(w) > w->hits_before)
 			return true;
-		__builtin_ia32_pause();
+		frame_relax();
 	}
 	return false;
 }

@@ -28,18 +28,12 @@ uint64_t race_now_us(void)
 	return ts.tv_sec * 1000000ull + ts.tv_nsec / 1000;
 }
 
-/* Under TCG a spin without a pause keeps the other CPU from running. */
-static void relax(void)
-{
-	__builtin_ia32_pause();
-}
-
 void race_spin_us(uint64_t us)
 {
 	uint64_t end = race_now_us() + us;
 
 	while (race_now_us() < end)
-		relax();
+		frame_relax();
 }
 
 bool race_a_done(void)
@@ -62,7 +56,7 @@ static void line_up(void)
 
 	atomic_fetch_add(&arrivals, 1);
 	while ((int)(atomic_load(&arrivals) - all) < 0)
-		relax();
+		frame_relax();
 }
 
 /* What the times say of how the two met. */
