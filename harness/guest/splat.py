@@ -11,6 +11,7 @@ and what is kept of it is bounded.
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -22,6 +23,7 @@ MAX_LINE = 1000  # characters; junk on a serial line may have no ends of line
 MAX_REPORTS = 1000  # then only those whose title is new
 MAX_MESSAGE = 8  # lines between "cut here" and what they belong to
 MAX_CALLERS = 64  # whose reports are open at once
+RECENT = 16  # reports among which mixed ones are looked for
 # Lines that look like no report in a row, and seconds of silence: then a report
 # without a closing line is over.
 STRANGERS = 12
@@ -74,6 +76,7 @@ class _Report:
     ended: bool = False
     locks: bool = False  # lockdep's list has begun
     interleaved: bool = False
+    last: int = 0  # number of its last line
     cpus: set[str] = field(default_factory=set)
     cut: _Report | None = None  # whose end this one's beginning came before
 
@@ -178,7 +181,8 @@ class _Reader:
         self._open: dict[str, _Report] = {}  # by caller
         self._messages: dict[str, list[str]] = {}  # after "cut here", by caller
         self._done: list[_Report] = []  # in the order of their first lines
-        self._last: _Report | None = None  # that the last line of any report went to
+        self._number = 0  # of the line
+        self._recent: deque[_Report] = deque(maxlen=RECENT)
         self._closed: _Report | None = None  # the latest
         self._short: _Report | None = None  # the latest that was closed before its end
         self._splats: list[Splat] = []
@@ -263,10 +267,14 @@ class _Reader:
         self._add(report, line)
 
     def _add(self, report: _Report, line: _Line) -> None:
-        if self._last is not report:
-            if len(report.lines) > report.header and self._last is not None:
-                report.interleaved = self._last.interleaved = True
-            self._last = report
+        self._number += 1
+        if len(report.lines) > report.header:
+            between = [each for each in self._recent if each.last > report.last]
+            for each in between:
+                report.interleaved = each.interleaved = True
+        report.last = self._number
+        if report not in self._recent:
+            self._recent.append(report)
         report.add(line.text, line.time)
         first = len(report.lines) == report.header + 1
         end = report.complaint.end or _ANY_END

@@ -40,7 +40,7 @@ _REPORTING = re.compile(
     r"|_*ubsan_\w+|check_\w+|_*check_\w+|mark_lock\w*|_*lock_(?:acquire|release|is_held)\w*"
     r"|register_lock\w*|lockdep_\w+|validate_chain|debug_\w+|spin_(?:bug|dump)|rwlock_bug"
     r"|_*might_\w+|_*schedule_bug|refcount_warn\w*|_*list_(?:add|del)\w*|bad_page\w*|_*free_pages\w*"
-    r"|free_unref\w*|free_page_is_bad|free_tail\w*|usercopy_\w+|_*check_\w*object\w*|_*fortify_\w+"
+    r"|free_unref\w*|_*kernel_\w*poison\w*|_*kernel_\w*map_pages\w*|free_page_is_bad|free_tail\w*|usercopy_\w+|_*check_\w*object\w*|_*fortify_\w+"
     r"|__?asan_\w+|__tsan_\w+|__kcsan\w*|object_err|slab_\w+|_*slab_\w+|alloc_debug\w*|free_debug\w*"
     r"|free_to_partial\w*|_*kfree\w*|kfence_\w+|kmem_cache_(?:free|alloc)\w*|_*kmalloc\w*|_*kmem\w+"
     r"|asm_\w+|exc_\w+|handle_\w+|do_error\w*|_*sysvec\w*|sysvec\w*|panic|oops_\w+|die\w*|no_context"
@@ -83,6 +83,7 @@ _VARIES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"^(BUG: non-zero pgtables_bytes) .*", r"\1"),
         (r"^(BUG: \w+lock [^,]*?) on CPU#\d+, .*", r"\1"),
         (r"^(BUG \S+) \([^)]*\): ", r"\1: "),
+        (r"^\[(.* overwritten)\] 0x.*", r"\1"),
         (r"^(BUG: unable to handle [^:]*?)(?: for address)?(?:: | at ).*", r"\1"),
         (r"^(BUG: kernel NULL pointer dereference),.*", r"\1"),
         (r"^(?:Oops: )?(general protection fault)\b.*", r"\1"),
@@ -98,6 +99,12 @@ _VARIES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"^XFS \([^)]*\):", "XFS:"),
         (r"\b(inode) #?\d+: (?:block \d+: )?(?:comm \S+: )?", r"\1: "),
         (r"\bcomm \S+: ", ""),
+        # UBSAN tells where the source lay when it was compiled.
+        (
+            r"(?<= )/\S*?/(?=(?:arch|block|crypto|drivers|fs|include|init|io_uring|ipc|kernel|lib"
+            r"|mm|net|security|sound|virt)/)",
+            "",
+        ),
         (r"\b(on device|for) [a-z]+\d*-\d+", r"\1 journal"),
         (r"\bdev \w+,? ?", "dev "),
         (r"\bCPU#\d+", "CPU#N"),
