@@ -111,9 +111,9 @@ _RESUMES = {
     **dict.fromkeys(
         ("rcu_stall", "soft_lockup", "hard_lockup", "csd_lockup", "workqueue_lockup"),
         re.compile(
-            r"Sending NMI from CPU|NMI backtrace for cpu|rcu: \s|rcu: Possible|rcu: Unless"
-            r"|rcu: .*(?:kthread|stack dump)|task:rcu_|Showing busy|workqueue \S+: flags"
-            r"|  pwq |pool "
+            r"Sending NMI from CPU|NMI backtrace for cpu|CPU: ?\d+ |rcu: \s|rcu: Possible"
+            r"|rcu: Unless|rcu: .*(?:kthread|[Ss]tack dump)|task:rcu_|Showing busy"
+            r"|workqueue \S+: flags|  pwq |pool "
         ),
     ),
 }
@@ -174,6 +174,13 @@ def _line(raw: bytes) -> _Line:
     return _Line(time, stamp[2] or "", text[stamp.end() :][:MAX_LINE].rstrip())
 
 
+def _silent(report: _Report, line: _Line) -> bool:
+    """Whether so much time has passed that `line` is none of the report's."""
+    if report.time is None or line.time is None:
+        return False
+    return abs(line.time - report.time) > SILENCE_S
+
+
 class _Reader:
     """Lines in, reports out."""
 
@@ -219,8 +226,7 @@ class _Reader:
 
     def _continues(self, report: _Report, line: _Line, found: Complaint | None) -> bool:
         complaint = report.complaint
-        quiet = line.time is not None and report.time is not None
-        if quiet and abs((line.time or 0.0) - (report.time or 0.0)) > SILENCE_S:
+        if _silent(report, line):
             return False
         if found is not None and found.kind not in complaint.joins:
             # Its last line may itself look like a complaint ("not ok 1", "Killed process").
@@ -245,6 +251,7 @@ class _Reader:
             and (resumes := _RESUMES.get(closed.complaint.kind)) is not None
             and resumes.match(line.text)
             and len(closed.lines) < MAX_LINES
+            and not _silent(closed, line)
         ):
             closed.ended = False
             self._open[closed.caller] = closed

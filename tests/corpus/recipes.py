@@ -140,7 +140,7 @@ def _memory() -> Iterator[Recipe]:
         seconds=40,
     )
     leak = "; ".join(
-        [_provoke("kmemleak"), *["sleep 6; echo scan >/sys/kernel/debug/kmemleak"] * 3]
+        [f"sh -c '{_provoke('kmemleak')}'", *["sleep 6; echo scan >/sys/kernel/debug/kmemleak"] * 3]
     )
     yield Recipe("kmemleak", "provoke", leak, ("kmemleak",), ("kmemleak=on",), seconds=40)
     yield Recipe(
