@@ -136,7 +136,8 @@ COMPLAINTS: tuple[Complaint, ...] = (
         "bug oops warning",
     ),
     _row("refcount", "", r"refcount_t: ", _FULL, "trace", "warning"),
-    _row("slab", "", r"BUG (?!:)\S+ \([^)]*\): ", _TRACE, "trace"),
+    _row("slab", "", r"\[.* overwritten\] 0x", _TRACE, "trace", "slab warning"),
+    _row("slab", "", r"BUG (?!:)\S+ \([^)]*\): ", _TRACE, "trace", "slab warning"),
     _row(
         "usercopy",
         "",
@@ -257,7 +258,7 @@ COMPLAINTS: tuple[Complaint, ...] = (
 _SUSPECT = re.compile(
     r"anic|BUG|WARNING|INFO: |Oops|UBSAN|LOCKUP|fault|rror|opcode|int3|Unable|DEBUG_"
     r"|Aborting|JBD2|XFS|EXT4|oom-killer|ut of memory|kmemleak|segment|FAILED at|not ok "
-    r"|CSD lock|pagealloc|list_|list corr|refcount_t|usercopy|buffer overflow|ODEBUG"
+    r"|CSD lock|pagealloc|overwritten|list_|list corr|refcount_t|usercopy|buffer overflow|ODEBUG"
     r"|allocation |CFI|ENDBR"
 )
 

@@ -11,6 +11,7 @@ and what is kept of it is bounded.
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -22,6 +23,7 @@ MAX_LINE = 1000  # characters; junk on a serial line may have no ends of line
 MAX_REPORTS = 1000  # then only those whose title is new
 MAX_MESSAGE = 8  # lines between "cut here" and what they belong to
 MAX_CALLERS = 64  # whose reports are open at once
+RECENT = 16  # reports among which mixed ones are looked for
 # Lines that look like no report in a row, and seconds of silence: then a report
 # without a closing line is over.
 STRANGERS = 12
@@ -74,6 +76,7 @@ class _Report:
     ended: bool = False
     locks: bool = False  # lockdep's list has begun
     interleaved: bool = False
+    last: int = 0  # number of its last line
     cpus: set[str] = field(default_factory=set)
     cut: _Report | None = None  # whose end this one's beginning came before
 
@@ -108,9 +111,9 @@ _RESUMES = {
     **dict.fromkeys(
         ("rcu_stall", "soft_lockup", "hard_lockup", "csd_lockup", "workqueue_lockup"),
         re.compile(
-            r"Sending NMI from CPU|NMI backtrace for cpu|rcu: \s|rcu: Possible|rcu: Unless"
-            r"|rcu: .*(?:kthread|stack dump)|task:rcu_|Showing busy|workqueue \S+: flags"
-            r"|  pwq |pool "
+            r"Sending NMI from CPU|NMI backtrace for cpu|CPU: ?\d+ |rcu: \s|rcu: Possible"
+            r"|rcu: Unless|rcu: .*(?:kthread|[Ss]tack dump)|task:rcu_|Showing busy"
+            r"|workqueue \S+: flags|  pwq |pool "
         ),
     ),
 }
@@ -171,6 +174,13 @@ def _line(raw: bytes) -> _Line:
     return _Line(time, stamp[2] or "", text[stamp.end() :][:MAX_LINE].rstrip())
 
 
+def _silent(report: _Report, line: _Line) -> bool:
+    """Whether so much time has passed that `line` is none of the report's."""
+    if report.time is None or line.time is None:
+        return False
+    return abs(line.time - report.time) > SILENCE_S
+
+
 class _Reader:
     """Lines in, reports out."""
 
@@ -178,7 +188,8 @@ class _Reader:
         self._open: dict[str, _Report] = {}  # by caller
         self._messages: dict[str, list[str]] = {}  # after "cut here", by caller
         self._done: list[_Report] = []  # in the order of their first lines
-        self._last: _Report | None = None  # that the last line of any report went to
+        self._number = 0  # of the line
+        self._recent: deque[_Report] = deque(maxlen=RECENT)
         self._closed: _Report | None = None  # the latest
         self._short: _Report | None = None  # the latest that was closed before its end
         self._splats: list[Splat] = []
@@ -215,8 +226,7 @@ class _Reader:
 
     def _continues(self, report: _Report, line: _Line, found: Complaint | None) -> bool:
         complaint = report.complaint
-        quiet = line.time is not None and report.time is not None
-        if quiet and abs((line.time or 0.0) - (report.time or 0.0)) > SILENCE_S:
+        if _silent(report, line):
             return False
         if found is not None and found.kind not in complaint.joins:
             # Its last line may itself look like a complaint ("not ok 1", "Killed process").
@@ -241,6 +251,7 @@ class _Reader:
             and (resumes := _RESUMES.get(closed.complaint.kind)) is not None
             and resumes.match(line.text)
             and len(closed.lines) < MAX_LINES
+            and not _silent(closed, line)
         ):
             closed.ended = False
             self._open[closed.caller] = closed
@@ -263,10 +274,14 @@ class _Reader:
         self._add(report, line)
 
     def _add(self, report: _Report, line: _Line) -> None:
-        if self._last is not report:
-            if len(report.lines) > report.header and self._last is not None:
-                report.interleaved = self._last.interleaved = True
-            self._last = report
+        self._number += 1
+        if len(report.lines) > report.header:
+            between = [each for each in self._recent if each.last > report.last]
+            for each in between:
+                report.interleaved = each.interleaved = True
+        report.last = self._number
+        if report not in self._recent:
+            self._recent.append(report)
         report.add(line.text, line.time)
         first = len(report.lines) == report.header + 1
         end = report.complaint.end or _ANY_END

@@ -17,7 +17,7 @@ from harness.guest.complaints import Complaint
 
 MAX_TITLE = 200
 
-_FRAME = re.compile(r"\s*(?:\[<[0-9a-fx]+>\] )?([A-Za-z_][\w.$]*)\+0x[0-9a-f]+/0x[0-9a-f]+")
+_FRAME = re.compile(r"\s*(?:\[<[0-9a-fx]+>\] )?(\? )?([A-Za-z_][\w.$]*)\+0x[0-9a-f]+/0x[0-9a-f]+")
 _RIP = re.compile(r"(?:RIP: ?[0-9a-f]{4}:|pc : )([A-Za-z_][\w.$]*)\+0x")
 _AT = re.compile(r".*, at: (?:\[<[0-9a-fx]+>\] )?([A-Za-z_][\w.$]*)\+0x")
 _SUFFIX = re.compile(r"\.(?:constprop|isra|part|cold|llvm)\b[.\d]*")
@@ -40,7 +40,7 @@ _REPORTING = re.compile(
     r"|_*ubsan_\w+|check_\w+|_*check_\w+|mark_lock\w*|_*lock_(?:acquire|release|is_held)\w*"
     r"|register_lock\w*|lockdep_\w+|validate_chain|debug_\w+|spin_(?:bug|dump)|rwlock_bug"
     r"|_*might_\w+|_*schedule_bug|refcount_warn\w*|_*list_(?:add|del)\w*|bad_page\w*|_*free_pages\w*"
-    r"|free_unref\w*|free_page_is_bad|free_tail\w*|usercopy_\w+|_*check_\w*object\w*|_*fortify_\w+"
+    r"|free_unref\w*|_*kernel_\w*poison\w*|_*kernel_\w*map_pages\w*|free_page_is_bad|free_tail\w*|usercopy_\w+|_*check_\w*object\w*|_*fortify_\w+"
     r"|__?asan_\w+|__tsan_\w+|__kcsan\w*|object_err|slab_\w+|_*slab_\w+|alloc_debug\w*|free_debug\w*"
     r"|free_to_partial\w*|_*kfree\w*|kfence_\w+|kmem_cache_(?:free|alloc)\w*|_*kmalloc\w*|_*kmem\w+"
     r"|asm_\w+|exc_\w+|handle_\w+|do_error\w*|_*sysvec\w*|sysvec\w*|panic|oops_\w+|die\w*|no_context"
@@ -55,6 +55,7 @@ _REPORTING = re.compile(
     r"|(?:default|native|do|cpuidle|pv_native|acpi|mwait|arch_cpu|call_cpuidle)\w*idle\w*"
     r"|cpu_startup_entry|cpu_idle\w*|rest_init|start_kernel|start_secondary|ret_from_fork\w*"
     r"|x86_64_start\w*|secondary_startup\w*|common_startup\w*|kthread|rcu_gp_\w+"
+    r"|timer_\w+|_*run_timer\w*|call_timer_fn|handle_softirqs|expire_timers|get_next_timer\w*"
     r"|_*rcu_read_\w+|memcpy|memset|memmove|_*memcpy|_*memset|_*memmove"
 )
 
@@ -69,7 +70,7 @@ _VARIES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"^.* invoked oom-killer: .*", "oom-killer invoked"),
         (r"^((?:Memory cgroup o|O)ut of memory: Killed process).*", r"\1"),
         (r"^.*: (page allocation (?:failure|stalls)\b[^,]*?order:\d+).*", r"\1"),
-        (r"^.*: (vmalloc error): size \d+", r"\1: size N"),
+        (r"^.*: (vmalloc error: size) \d+(.*?), mode:.*", r"\1 N\2"),
         (r"^INFO: task .*(?:blocked|stuck) .*for more than \d+ seconds.*", "INFO: task hung"),
         (r"^(?:NMI )?(?:watchdog: )?(BUG: soft lockup) .*", r"\1"),
         (r"^.*(Watchdog detected hard LOCKUP).*", r"\1"),
@@ -78,11 +79,12 @@ _VARIES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"^(BUG: workqueue leaked[^:]*): .*", r"\1"),
         (r"^.*(csd: Detected non-responsive CSD lock).*?(func\(\S*)?$", r"\1"),
         (r"^(BUG: scheduling while atomic).*", r"\1"),
-        (r"^(BUG: Bad page \w+ in process) .*", r"\1"),
+        (r"^(BUG: Bad page \w+) in process .*", r"\1"),
         (r"^(BUG: Bad rss-counter state) .*(type:\w+).*", r"\1 \2"),
         (r"^(BUG: non-zero pgtables_bytes) .*", r"\1"),
         (r"^(BUG: \w+lock [^,]*?) on CPU#\d+, .*", r"\1"),
         (r"^(BUG \S+) \([^)]*\): ", r"\1: "),
+        (r"^\[(.* overwritten)\] 0x.*", r"\1"),
         (r"^(BUG: unable to handle [^:]*?)(?: for address)?(?:: | at ).*", r"\1"),
         (r"^(BUG: kernel NULL pointer dereference),.*", r"\1"),
         (r"^(?:Oops: )?(general protection fault)\b.*", r"\1"),
@@ -98,13 +100,19 @@ _VARIES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"^XFS \([^)]*\):", "XFS:"),
         (r"\b(inode) #?\d+: (?:block \d+: )?(?:comm \S+: )?", r"\1: "),
         (r"\bcomm \S+: ", ""),
+        # UBSAN tells where the source lay when it was compiled.
+        (
+            r"(?<= )/\S*?/(?=(?:arch|block|crypto|drivers|fs|include|init|io_uring|ipc|kernel|lib"
+            r"|mm|net|security|sound|virt)/)",
+            "",
+        ),
         (r"\b(on device|for) [a-z]+\d*-\d+", r"\1 journal"),
-        (r"\bdev \w+,? ?", "dev "),
+        (r"\bdev \w+,? ?", "dev, "),
         (r"\bCPU#\d+", "CPU#N"),
         (r"\b[Cc][Pp][Uu] ?\d+", "CPU N"),
         (r"\b([\w.]+)\+0x[0-9a-f]+/0x[0-9a-f]+(?: \[\w+\])?", r"\1"),
         (r"\.(?:constprop|isra|part|cold|llvm)\b[.\d]*", ""),
-        (r"\b(?:0x)?(?:[0-9a-f]{16}|[0-9a-f]{12})\b|0x[0-9a-f]{8,}", "ADDR"),
+        (r"\b(?:0x)?(?:[0-9a-f]{16}|[0-9a-f]{12})\b|(?<!exitcode=)0x[0-9a-f]{8,}", "ADDR"),
         (r"\(-?\d+:-?\d+\)", "(N:N)"),
         (
             r"\b(sector|block|inode|ino|daddr|lblk|offset|index|len|pid|pfn|size|process)"
@@ -151,7 +159,10 @@ def _where(complaint: Complaint, lines: Sequence[str]) -> str:
             if match and not _idle(match[1]):
                 return _bare(match[1])
     if complaint.where:
-        return next((name for name in frames(lines) if not _idle(name)), "")
+        found = next((name for name in frames(lines) if not _idle(name)), "")
+        if found or complaint.wide:  # an idle CPU's stack has nothing but doubtful ones
+            return found
+        return next((name for name in frames(lines, "? ") if not _idle(name)), "")
     return ""
 
 
@@ -170,12 +181,15 @@ def _idle(name: str) -> bool:
     )
 
 
-def frames(lines: Sequence[str]) -> Iterator[str]:
-    """The functions of a report's stack trace, innermost first; not the doubtful ones ("?")."""
+def frames(lines: Sequence[str], mark: str = "") -> Iterator[str]:
+    """The functions of a report's stack trace, innermost first.
+
+    `mark`: "? " for the doubtful ones instead, which the kernel only found on the stack.
+    """
     for line in lines:
         match = _FRAME.match(line)
-        if match:
-            yield _bare(match[1])
+        if match and (match[1] or "") == mark:
+            yield _bare(match[2])
 
 
 def _bare(name: str) -> str:
