@@ -79,6 +79,9 @@ def run_options(parser: argparse.ArgumentParser) -> None:
         "--mode", choices=("armed", "unarmed"), help="with windows armed only, or without only"
     )
     parser.add_argument(
+        "--core", action="store_true", help="keep the memory of a guest that hangs"
+    )
+    parser.add_argument(
         "--resume", nargs="?", const=NEWEST_RUN, metavar="RUN",
         help="go on with a run that ended early (default: the newest)",
     )  # fmt: skip
@@ -88,7 +91,7 @@ def alone(args: argparse.Namespace) -> None:
     """UsageError when --resume comes with what the run was told when it began."""
     for name, nothing in (
         ("plan", None), ("kernel", []), ("filesystem", []), ("workload", []), ("trials", None),
-        ("seed", None), ("budget", None), ("mode", None),
+        ("seed", None), ("budget", None), ("mode", None), ("core", False),
     ):  # fmt: skip
         if getattr(args, name) != nothing:
             run = "" if args.resume == NEWEST_RUN else f" {args.resume}"

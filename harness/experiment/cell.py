@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shlex
+import shutil
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -35,6 +36,7 @@ from harness.experiment.verdict import Evidence
 from harness.guest import hang, splat
 from harness.guest.machine import Completed
 from harness.guest.splat import Splat
+from harness.guest.symbols import decoded, where
 
 # The reproducer's contract: all held, at least one exposed, nothing testable.
 EXIT_STATUS = {0: "held", 1: "exposed", 4: "untested"}
@@ -209,7 +211,8 @@ def _scan(job: Job, machine: Guest, dmesg: str, attempt: Attempt) -> None:
             attempt.faults.append(f"the console could not be scanned: {error}")
         return
     unique = list({(each.kind, each.title): each for each in reversed(found)}.values())
-    attempt.splats, attempt.allowed = divide(reversed(unique), job.allow)
+    told = decoded(unique[::-1], job.symbols, job.stopped)
+    attempt.splats, attempt.allowed = divide(told, job.allow)
 
 
 def _settle(
@@ -304,18 +307,20 @@ def _write_hang(directory: Path, evidence: hang.Evidence | None) -> None:
     store.write_text(place / "who.txt", f"{evidence.summary or 'nobody could say'}\n")
     for name, text in evidence.files.items():
         store.write_text(place / name, text)
+    if evidence.core is not None:
+        with store.writing(directory):
+            shutil.move(evidence.core, place / "core")
 
 
 def _write_splats(directory: Path, attempt: Attempt) -> None:
-    told = [(each, f"{each.title}\n\n{each.text}\n") for each in attempt.splats]
-    told += [
-        (each.splat, f"{each.splat.title}\nallowed: {each.reason}\n\n{each.splat.text}\n")
-        for each in attempt.allowed
-    ]
+    told = [(each, "") for each in attempt.splats]
+    told += [(each.splat, f"allowed: {each.reason}\n") for each in attempt.allowed]
     if not told:
         return
     place = directory / "splats"
     with store.writing(directory):
         place.mkdir(exist_ok=True)
-    for number, (each, text) in enumerate(told, 1):
+    for number, (each, why) in enumerate(told, 1):
+        at = f"at {line}\n" if (line := where(each)) else ""
+        text = f"{each.title}\n{at}{why}\n{each.text}\n"
         store.write_text(place / f"{number:02}-{each.kind}.txt", text)

@@ -17,6 +17,7 @@ from harness.experiment.cell import Attempt
 from harness.experiment.plan import Cell
 from harness.experiment.statistics import trials_needed
 from harness.experiment.verdict import Verdict
+from harness.guest.symbols import where
 from harness.kernel.build import Image
 
 
@@ -49,7 +50,12 @@ def entry(cell: Cell, verdict: Verdict, attempt: Attempt) -> dict[str, Any]:
         "min_rate": cell.min_rate if cell.must_fire else None,
         "verdict": verdict.to_json(),
         "splats": [
-            {"kind": splat.kind, "title": splat.title, "interleaved": splat.interleaved}
+            {
+                "kind": splat.kind,
+                "title": splat.title,
+                "at": where(splat) or None,
+                "interleaved": splat.interleaved,
+            }
             for splat in attempt.splats
         ],
         "allowed": [

@@ -17,6 +17,7 @@ from harness.config import Allow, Filesystem, Workload
 from harness.experiment.plan import Cell
 from harness.guest.machine import Completed
 from harness.guest.splat import Splat
+from harness.guest.symbols import Symbols
 
 DEVICE = "/dev/vda"
 MOUNT_POINT = "/mnt"
@@ -54,6 +55,8 @@ class Job:
     seconds: float | None = None  # for the trials; None = as long as they take
     allow: Sequence[Allow] = ()  # complaints that cost no verdict
     emulated: bool = True  # no KVM: some faults on the console are then QEMU's own
+    symbols: Symbols | None = None  # of its kernel: file and line for reports
+    stopped: Callable[[], bool] = lambda: False  # the run ends: nobody waits for details
 
 
 class UntestableError(Exception):

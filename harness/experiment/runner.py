@@ -68,6 +68,7 @@ def run_plan(
     jobs: int | None = None,
     budget_s: float | None = None,
     modes: Sequence[Mode] = (),
+    core: bool = False,
     rooms: Rooms | None = None,
 ) -> tuple[store.Run, int]:
     """Runs plan `plan_name` and returns what was stored and the exit code.
@@ -75,7 +76,8 @@ def run_plan(
     0: every verdict is what its kernel's role expects; 1: at least one is not;
     125: the only trouble is cells that could not be tested; 130: interrupted by
     Ctrl-C, with every finished cell kept.  The filters, `trials` and `seed` are
-    those of plan.cells(); `jobs` and `budget_s` replace the plan's.  Raises UsageError
+    those of plan.cells(); `jobs` and `budget_s` replace the plan's.  `core`: keep the
+    memory of a guest that hangs.  Raises UsageError
     before anything is written; BuildError and InfraError afterwards, with run.json
     saying "failed" and every finished cell kept.
     """
@@ -96,6 +98,7 @@ def run_plan(
         },
         budget_s=runner.budget_s or None,
         jobs=runner.jobs,
+        core=core,
         host=facts.host(),
     )
     return _conduct(runner)

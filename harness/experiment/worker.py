@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import time
 from collections import Counter
@@ -21,6 +22,7 @@ from harness.experiment.berth import Berth, Bootable
 from harness.experiment.budget import Budget
 from harness.experiment.plan import Cell
 from harness.experiment.preflight import Job
+from harness.guest import symbols
 from harness.guest.machine import MachineSpec
 from harness.guest.qemu import Accelerator
 from harness.kernel.build import Image
@@ -236,12 +238,15 @@ class Worker:
             seconds=seconds,
             allow=allow.rules(shared.cfg, cell.kernel),
             emulated=shared.accelerator.name == "tcg",
+            symbols=symbols.beside(shared.images[cell.kernel].bzimage),
+            stopped=shared.stop.is_set,
         )
 
     def _boot(self, job: Job, directory: Path, name: str) -> Bootable:
         shared = self._all
         image = shared.images[job.cell.kernel]
         spec = MachineSpec.of(self._guest, image.bzimage, shared.accelerator, shared.programs)
+        spec = dataclasses.replace(spec, core=bool(shared.store.document.get("core")))
         return shared.machine(spec, directory, name)
 
     def _say(self, cell: Cell, message: str, done: int, **data: object) -> None:

@@ -6,19 +6,23 @@ Asked are, each for itself and with a limit, since any of them may be what hangs
 sleeps uninterruptibly), the kernel by its magic SysRq key: w (blocked tasks), l (what
 each CPU does), d (locks that are held, lockdep kernels only), t (all tasks).  Without
 SSH the key is pressed on the serial line, as a BREAK and a letter, which wants no more
-of the kernel than an interrupt on one CPU.
+of the kernel than an interrupt on one CPU.  On request QEMU writes the guest's memory
+to a file, for crash or drgn.
 """
 
 from __future__ import annotations
 
 import re
+import subprocess
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from harness.guest import ssh
 from harness.guest.console import Console
 from harness.guest.qmp import Qmp
+from harness.guest.symbols import Symbols
 
 # In this order: what is short and tells most comes first.
 KEYS = "wldt"
@@ -29,8 +33,11 @@ TICK_S = 0.05
 SERIAL = "serial0"  # QEMU's name of the console, see qemu.command()
 WATCHED = 4  # tasks that the first line names, at most
 CALLERS = 2  # frames beside the one that it waits in
+CORE_S = 120.0  # for QEMU to write a guest's memory
 
-_FRAME = re.compile(r"(?<!\? )\b([A-Za-z_][\w.]*)\+0x[0-9a-f]+/0x[0-9a-f]+")
+_FRAME = re.compile(
+    r"(?<!\? )\b([A-Za-z_][\w.]*)\+0x[0-9a-f]+/0x[0-9a-f]+(?: \(([^\s():]+:\d+))?"
+)
 # How a task goes to sleep says nothing of what for.
 _SLEEPING = re.compile(
     r"(__)?schedule(_\w+)?$|io_schedule\w*|context_switch|__switch_to\w*|preempt_schedule\w*"
@@ -56,12 +63,14 @@ class Evidence:
     """What was found.
 
     summary: one line, who waits for what; "" when nobody could say.  files: name ->
-    text, for the cell's directory.  answered: the guest still takes commands.
+    text, for the cell's directory.  answered: the guest still takes commands.  core: the
+    guest's memory, where that was asked for.
     """
 
     summary: str = ""
     files: dict[str, str] = field(default_factory=dict)
     answered: bool = False
+    core: Path | None = None
 
 
 def examine(
@@ -71,11 +80,16 @@ def examine(
     limit_s: float,
     slowdown: float,
     command: int | None = None,
+    core: Path | None = None,
+    symbols: Symbols | None = None,
+    stopped: Callable[[], bool] = lambda: False,
 ) -> Evidence:
     """Asks everybody; then kills the `command` of an Outcome, if the guest still answers.
 
-    connect(seconds) opens a connection of its own.  limit_s is for each question.  Never
-    raises for what the guest or QEMU does: who does not answer is written down as such.
+    connect(seconds) opens a connection of its own.  limit_s is for each question.  `core`:
+    a file for the guest's memory.  `symbols` give functions their places.  Never raises for
+    what the guest or QEMU does: who does not answer is written down as such.  Where
+    stopped() becomes true nobody waits for symbols.
     """
     found = Evidence()
     start = console.received
@@ -87,16 +101,36 @@ def examine(
     try:
         connection = connect(limit_s)
         _over_ssh(connection, console, found, limit_s, slowdown)
+        _dump(qmp, core, found)
         if command is not None:
             found.answered = connection.kill(command, limit_s)
     except ssh.ConnectError as error:
         found.files["stacks.txt"] = f"SSH: {error}\n"
         _over_serial(console, qmp, found, limit_s, slowdown)
+        _dump(qmp, core, found)
     finally:
         ssh.close_quietly(connection)
     found.files["sysrq.txt"] += console.data()[start:].decode(errors="replace").replace("\r", "")
-    found.summary = summary(found.files)
+    if symbols is not None:
+        for name in ("stacks.txt", "sysrq.txt"):
+            found.files[name] = symbols.annotate(found.files[name], stopped)
+    found.summary = summary(found.files, symbols)
     return found
+
+
+def _dump(qmp: Qmp, core: Path | None, found: Evidence) -> None:
+    if core is None:
+        return
+    try:
+        # ELF: QEMU's compressed formats are "flattened", and drgn does not take those.
+        qmp.execute("dump-guest-memory", CORE_S, paging=False, protocol=f"file:{core}")
+        # Most of the memory was never written to.
+        command_line = ["fallocate", "--dig-holes", str(core)]
+        subprocess.run(command_line, check=False, capture_output=True)
+        found.core = core
+    except ConnectionError as error:
+        core.unlink(missing_ok=True)
+        found.files["core.txt"] = f"{error}\n"
 
 
 def _over_ssh(
@@ -143,7 +177,7 @@ def _await_quiet(console: Console, limit_s: float, slowdown: float) -> None:
         time.sleep(TICK_S)
 
 
-def summary(files: dict[str, str]) -> str:
+def summary(files: dict[str, str], symbols: Symbols | None = None) -> str:
     """The first line of the evidence: racers first, then who else is blocked, then CPUs."""
     waiting = _tasks(files.get("stacks.txt", ""), r"== (.+) \(\d+\) (\S)")
     if not waiting:
@@ -153,21 +187,23 @@ def summary(files: dict[str, str]) -> str:
     if told:
         more = f"; and {len(told) - WATCHED} more" if len(told) > WATCHED else ""
         return "; ".join(dict.fromkeys(told[:WATCHED])) + more
-    return "; ".join(_cpus(files.get("registers.txt", "")))
+    return "; ".join(_cpus(files.get("registers.txt", ""), symbols))
 
 
-def _cpus(registers: str) -> list[str]:
+def _cpus(registers: str, symbols: Symbols | None) -> list[str]:
     """Where each CPU is, from "info registers -a": "CPU 0 runs at ffffffff81234567"."""
     states = re.findall(r"CPU#(\d+).*?[RE]IP=(\S+).*?HLT=(\d)", registers, re.DOTALL)
-    return [
-        f"CPU {number} {'is halted' if halted == '1' else 'runs'} at {at}"
-        for number, at, halted in states
-    ]
+    told = []
+    for number, address, halted in states:
+        place = symbols.place(address) if symbols is not None else ""
+        what = "is halted" if halted == "1" else "runs"
+        told.append(f"CPU {number} {what} " + (f"in {place}" if place else f"at {address}"))
+    return told
 
 
-def _tasks(text: str, header: str) -> list[tuple[str, str, list[str]]]:
-    """(name, state, functions, innermost first) of each task whose stack is shown."""
-    found: list[tuple[str, str, list[str]]] = []
+def _tasks(text: str, header: str) -> list[tuple[str, str, list[tuple[str, str]]]]:
+    """(name, state, (function, place), innermost first) of each task whose stack is shown."""
+    found: list[tuple[str, str, list[tuple[str, str]]]] = []
     pattern = re.compile(header)
     inside = False
     for line in text.splitlines():
@@ -178,13 +214,13 @@ def _tasks(text: str, header: str) -> list[tuple[str, str, list[str]]]:
         elif inside and "</TASK>" in line:
             inside = False
         elif inside and (frame := _FRAME.search(line)):
-            found[-1][2].append(frame[1])
+            found[-1][2].append((frame[1], frame[2] or ""))
     return found
 
 
-def _told(name: str, state: str, frames: Sequence[str]) -> str:
-    waits = [frame for frame in frames if not _SLEEPING.fullmatch(frame)]
+def _told(name: str, state: str, frames: Sequence[tuple[str, str]]) -> str:
+    waits = [frame for frame in frames if not _SLEEPING.fullmatch(frame[0])]
     if state == "R" or not waits:
         return f"{name} runs" if state == "R" else f"{name} sleeps ({state})"
-    callers = waits[1 : 1 + CALLERS]
-    return f"{name} waits in {waits[0]}" + "".join(f" < {caller}" for caller in callers)
+    shown = [f"{f} ({place})" if place else f for f, place in waits[: 1 + CALLERS]]
+    return f"{name} waits in {' < '.join(shown)}"

@@ -25,7 +25,7 @@ from harness.errors import (
     WorkloadTimeoutError,
 )
 from harness.events import Event, Listener, silent
-from harness.guest import hang, initramfs, process, qemu, splat, ssh, terminal
+from harness.guest import hang, initramfs, process, qemu, splat, ssh, symbols, terminal
 from harness.guest.console import Console
 from harness.guest.inquest import Inquest
 from harness.guest.qmp import Qmp
@@ -76,7 +76,7 @@ class Machine:
         self._process: process.Process | None = None
         self._qmp: Qmp | None = None
         self._inquest: Inquest | None = None
-        self._port = 0
+        self._port, self._killed = 0, False
         self._ssh: ssh.Connection | None = None
         self._stranded: ssh.Connection | None = None  # a command hangs on it
 
@@ -96,7 +96,7 @@ class Machine:
             except BootError as error:
                 self.close()
                 fault = splat.emulator_fault(self.console())
-                if not fault or not self._emulated or attempt == BOOT_ATTEMPTS:
+                if not fault or not self.spec.emulated or attempt == BOOT_ATTEMPTS:
                     raise
                 self._log.rename(self._log.with_name(f"console.emulator-fault-{attempt}.log"))
                 self._say("note", f"booting again, the emulator failed: {fault}", why=error.message)
@@ -120,10 +120,6 @@ class Machine:
         """
         stack, self._stack = self._stack, contextlib.ExitStack()
         stack.close()
-
-    @property
-    def _emulated(self) -> bool:
-        return self.spec.emulated
 
     @property
     def _log(self) -> Path:
@@ -173,7 +169,7 @@ class Machine:
         control_qemu.close()
         self._inquest = inquest = Inquest(
             self.name, self.directory, self.qemu_command, self._console, self._process, self._qmp,
-            self._emulated,
+            self.spec.emulated,
         )  # fmt: skip
         try:
             self._qmp.connect(QMP_LIMIT_S * slowdown)
@@ -353,6 +349,7 @@ class Machine:
 
     def kill(self) -> None:
         """End QEMU at once, from any thread: who waits for the guest finds it gone."""
+        self._killed = True
         if self._process is not None:
             self._process.kill()
 
@@ -391,6 +388,9 @@ class Machine:
                 LOOK_S * slowdown,
                 slowdown,
                 command,
+                self.directory.absolute() / "core" if self.spec.core else None,
+                symbols.beside(self.spec.bzimage),
+                lambda: self._killed,
             )
         finally:
             ssh.close_quietly(self._stranded)

@@ -143,6 +143,8 @@ def command(
         "-device", "virtio-net-pci,netdev=net0,romfile=",
         "-object", "rng-random,id=rng0,filename=/dev/urandom",
         "-device", "virtio-rng-pci,rng=rng0",
+        # The guest leaves notes there that a core of it must have to be read.
+        "-device", "vmcoreinfo",
     ]  # fmt: skip
     if qmp is not None:
         argv += ["-chardev", f"{qmp},id=qmp0", "-mon", "chardev=qmp0,mode=control"]

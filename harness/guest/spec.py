@@ -27,7 +27,7 @@ class MachineSpec:
     """What a machine is made of.
 
     cmdline is added to CMDLINE.  boot_timeout_s is on KVM; the accelerator's
-    slowdown stretches it.
+    slowdown stretches it.  core: write down the memory of a guest that hangs.
     """
 
     bzimage: Path
@@ -38,6 +38,7 @@ class MachineSpec:
     programs: Mapping[str, Path]
     cmdline: Sequence[str] = ()
     boot_timeout_s: float = 30.0
+    core: bool = False
 
     @property
     def emulated(self) -> bool:

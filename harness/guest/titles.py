@@ -106,6 +106,8 @@ _VARIES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
             r"|mm|net|security|sound|virt)/)",
             "",
         ),
+        # A patch above it moves a line; the report has it.
+        (r"\b((?:[\w-]+/)*[\w-]+\.[chS]):\d+(?::\d+)?\b", r"\1"),
         (r"\b(on device|for) [a-z]+\d*-\d+", r"\1 journal"),
         (r"\bdev \w+,? ?", "dev, "),
         (r"\bCPU#\d+", "CPU#N"),

@@ -28,7 +28,7 @@ from harness.kernel.image import Image
 __all__ = ["RECIPE", "Image", "ensure"]
 
 # Part of every id; raise it when the same sources would give another image.
-RECIPE = "1"
+RECIPE = "2"
 _RELEASE_MAX = 64  # __NEW_UTS_LEN, include/uapi/linux/utsname.h
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 # Kconfig must not add to the release string: `uname -r` ends with our id.
@@ -211,6 +211,7 @@ def build_commit(
         vmlinux=makefile.objects / "vmlinux",
         dotconfig=makefile.objects / ".config",
         log=makefile.log,
+        scripts=makefile.source / "scripts",
         built=True,
         seconds=0.0,
         source_commit=commit,
@@ -283,11 +284,14 @@ def _make(
     total = None if complete.exists() else make.expected_steps(history, options)
     progress = make.Progress(recipe.name, listen, 0 if complete.exists() else before, total)
     # Paths must not enter the image: the same kernel in another cache has the same hash.
+    # Last that matches wins: the directory of compilation itself has no slash at its end.
+    places = (makefile.source, makefile.objects)
     mapped = " ".join(
-        f"-ffile-prefix-map={directory}/=" for directory in (makefile.source, makefile.objects)
+        [f"-ffile-prefix-map={place}=." for place in places]
+        + [f"-ffile-prefix-map={place}/=" for place in places]
     )
     settings = [f"LOCALVERSION={recipe.localversion}", f"KCFLAGS={mapped}", f"KAFLAGS={mapped}"]
-    make.run(makefile, ["bzImage"], jobs=jobs, settings=settings, progress=progress)
+    make.run(makefile, ["bzImage", "scripts_gdb"], jobs=jobs, settings=settings, progress=progress)
     if not complete.exists() and before == 0:
         make.remember_steps(history, progress.steps, options)
     complete.touch()

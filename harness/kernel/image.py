@@ -21,7 +21,9 @@ from typing import Any
 
 _STAMP = "image.json"
 _KEEP = 3  # images per kernel: going back to the last state of a patch costs no make
-_FILES = ("bzimage", "vmlinux", "dotconfig", "log")
+_FILES = ("bzimage", "vmlinux", "dotconfig", "log", "scripts")
+# Of the kernel's own scripts/: what tells file and line of a stack trace.
+DECODERS = ("decode_stacktrace.sh", "decodecode", "faddr2line")
 _SETUP_MAGIC = b"HdrS"
 
 
@@ -37,6 +39,7 @@ class Image:
     vmlinux: Path
     dotconfig: Path
     log: Path  # of the build that made it
+    scripts: Path  # of the kernel's own: DECODERS
     built: bool  # False: it was there, no make was started
     seconds: float  # this call of ensure(), wall time
     source_commit: str  # of the tree's bare repository, series applied
@@ -60,6 +63,8 @@ def load(images: Path, identity: str) -> Image | None:
         return None
     if not whole or not image.vmlinux.is_file() or not image.dotconfig.is_file():
         return None
+    if not image.scripts.is_dir():
+        return None
     with contextlib.suppress(OSError):
         os.utime(directory / _STAMP)  # in use: `store` removes the oldest
     return image
@@ -77,6 +82,11 @@ def store(images: Path, image: Image) -> Image:
     names = {"bzimage": "bzImage", "vmlinux": "vmlinux", "dotconfig": "config", "log": "build.log"}
     for key, name in names.items():
         shutil.copy2(getattr(image, key), new / name)
+    (new / "scripts").mkdir()
+    for name in DECODERS:
+        with contextlib.suppress(FileNotFoundError):  # an old tree may lack one
+            shutil.copy2(image.scripts / name, new / "scripts" / name)
+    names["scripts"] = "scripts"
     stamp = {
         "image": {**dataclasses.asdict(image), **names},
         "sha256": hashlib.sha256((new / "bzImage").read_bytes()).hexdigest(),
@@ -90,6 +100,7 @@ def store(images: Path, image: Image) -> Image:
         vmlinux=directory / names["vmlinux"],
         dotconfig=directory / names["dotconfig"],
         log=directory / names["log"],
+        scripts=directory / names["scripts"],
     )
 
 

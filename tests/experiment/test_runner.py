@@ -303,7 +303,7 @@ def test_crash_keeps_the_trials_and_the_next_cells_run(tmp_path: Path) -> None:
     assert (verdict["outcomes"]["exposed"], verdict["outcomes"]["crashed"]) == (10, 1)
     assert (verdict["trials"], verdict["planned"]) == (11, 40)
     assert document["cells"][0]["splats"] == [
-        {"kind": "panic", "title": PANIC.title, "interleaved": False}
+        {"kind": "panic", "title": PANIC.title, "at": None, "interleaved": False}
     ]
     assert document["cells"][0]["allowed"] == []
     assert len(document["cells"]) == 4

@@ -257,6 +257,7 @@ def image(name: str, cfg: Config, cache: Path) -> Image:
         vmlinux=cache / name / "vmlinux",
         dotconfig=cache / name / ".config",
         log=cache / name / "log",
+        scripts=cache / name / "scripts",
         built=False,
         seconds=0.0,
         source_commit="c0ffee",

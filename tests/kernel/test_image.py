@@ -10,6 +10,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.guest import symbols
 from harness.kernel import image
 
 
@@ -18,6 +19,9 @@ def _image(directory: Path, identity: str) -> image.Image:
     paths = {name: directory / name for name in ("bzimage", "vmlinux", "dotconfig", "log")}
     for path in paths.values():
         path.write_text(identity)
+    scripts = directory / "scripts"
+    scripts.mkdir(exist_ok=True)
+    (scripts / "decode_stacktrace.sh").write_text("#!/bin/bash\n")
     return image.Image(
         kernel="stock",
         role="stock",
@@ -28,6 +32,7 @@ def _image(directory: Path, identity: str) -> image.Image:
         source_commit="0" * 40,
         series=["one"],
         compiler="gcc 12",
+        scripts=scripts,
         **paths,
     )
 
@@ -37,6 +42,8 @@ def test_what_is_stored_is_loaded(tmp_path: Path) -> None:
     stored = image.store(images, _image(tmp_path / "o", "aaaaaaaaaaaa"))
     assert stored.bzimage.parent == images / "aaaaaaaaaaaa"
     assert image.load(images, "aaaaaaaaaaaa") == stored
+    assert (stored.scripts / "decode_stacktrace.sh").is_file()  # not those of a later worktree
+    assert symbols.beside(stored.bzimage) is not None
     assert image.load(images, "bbbbbbbbbbbb") is None
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
@@ -11,7 +12,9 @@ import signal
 import subprocess
 from pathlib import Path
 
+import drgn
 import pytest
+from drgn.helpers.linux.pid import for_each_task
 
 from harness.errors import BootError, MachineLostError, WorkloadTimeoutError
 from harness.experiment.preflight import MOUNT_POINT
@@ -72,7 +75,10 @@ def test_a_trial_that_hangs_says_who_waits_for_what(lab: Lab, tmp_path: Path) ->
         evidence = caught.value.evidence
         assert guest.run("echo well").stdout == "well\n"
     assert evidence.answered
-    assert re.search(r"^punch-read-faul waits in percpu_rwsem_wait < \w+", evidence.summary)
+    at = r"\(\S+\.[ch]:\d+\)"
+    assert re.search(
+        rf"^punch-read-faul waits in percpu_rwsem_wait {at} < \w+ {at} < ", evidence.summary
+    )
     assert evidence.summary in caught.value.message
     assert "do_sys_open" in evidence.files["stacks.txt"]
     for said in ("Show Blocked State", "Show backtrace of all active CPUs", "Show State"):
@@ -90,8 +96,26 @@ def test_a_machine_without_ssh_is_asked_on_its_serial_line(lab: Lab, tmp_path: P
             )
     evidence = caught.value.evidence
     assert not evidence.answered
-    assert re.search(r"mkdir waits in percpu_rwsem_wait < \w+ < \w+", evidence.summary)
+    assert re.search(r"mkdir waits in percpu_rwsem_wait \(kernel/\S+:\d+\) < ", evidence.summary)
     assert "Show Blocked State" in evidence.files["sysrq.txt"]
+
+
+def test_the_memory_of_a_guest_that_hangs(lab: Lab, tmp_path: Path) -> None:
+    """drgn reads the core: the task that never ends is in it, with the function it waits in."""
+    guest = lab.machine("stock", tmp_path / "m")
+    guest.spec = dataclasses.replace(guest.spec, core=True)
+    with guest:
+        lab.mount(guest, "ext4")
+        with pytest.raises(WorkloadTimeoutError) as caught:
+            guest.run(f"{FROZEN} && mkdir {MOUNT_POINT}/x", timeout_s=1)
+    core = caught.value.evidence.core
+    assert core is not None and core.stat().st_blocks * 512 < guest.spec.memory_mib << 19
+    program = drgn.Program()
+    program.set_core_dump(core)
+    program.load_debug_info([lab.image("stock").vmlinux])
+    tasks = [task for task in for_each_task(program) if task.comm.string_() == b"mkdir"]
+    assert len(tasks) == 1
+    assert "percpu_rwsem_wait" in str(program.stack_trace(tasks[0]))
 
 
 def test_a_qemu_that_dies_is_not_the_kernels_fault(lab: Lab, tmp_path: Path) -> None:
