@@ -12,10 +12,11 @@ to a file, for crash or drgn.
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -35,9 +36,9 @@ WATCHED = 4  # tasks that the first line names, at most
 CALLERS = 2  # frames beside the one that it waits in
 CORE_S = 120.0  # for QEMU to write a guest's memory
 
-_FRAME = re.compile(
-    r"(?<!\? )\b([A-Za-z_][\w.]*)\+0x[0-9a-f]+/0x[0-9a-f]+(?: \(([^\s():]+:\d+))?"
-)
+_CALL = r"([A-Za-z_][\w.]*)\+0x[0-9a-f]+/0x[0-9a-f]+(?: \(([^\s():]+:\d+))?"
+_FRAME = re.compile(rf"(?<!\? )\b{_CALL}")
+_RIP = re.compile(rf"RIP: 0010:{_CALL}")
 # How a task goes to sleep says nothing of what for.
 _SLEEPING = re.compile(
     r"(__)?schedule(_\w+)?$|io_schedule\w*|context_switch|__switch_to\w*|preempt_schedule\w*"
@@ -179,10 +180,18 @@ def _await_quiet(console: Console, limit_s: float, slowdown: float) -> None:
 
 def summary(files: dict[str, str], symbols: Symbols | None = None) -> str:
     """The first line of the evidence: racers first, then who else is blocked, then CPUs."""
-    waiting = _tasks(files.get("stacks.txt", ""), r"== (.+) \(\d+\) (\S)")
+    waiting = _tasks(files.get("stacks.txt", ""), r"== (?P<name>.+) \((?P<id>\d+)\) (?P<state>\S)")
+    sysrq = files.get("sysrq.txt", "")
+    known = _tasks(sysrq, r".*\btask:(?P<name>.+?)\s+state:(?P<state>\S)(?:.*?pid:(?P<id>\d+))?")
     if not waiting:
-        waiting = _tasks(files.get("sysrq.txt", ""), r".*\btask:(.+?)\s+state:(\S)")
-    told = [_told(*task) for task in waiting]
+        waiting = known
+    # /proc/<pid>/stack leaves out what belongs to the scheduler, locks among it.
+    whole = {task.id: task.frames for task in reversed(known) if task.frames}
+    waiting = [
+        dataclasses.replace(task, frames=whole.get(task.id, task.frames)) for task in waiting
+    ]
+    running = _running(sysrq)
+    told = [_told(task, running) for task in waiting]
     told.sort(key=lambda text: not text.startswith("race-"))
     if told:
         more = f"; and {len(told) - WATCHED} more" if len(told) > WATCHED else ""
@@ -201,26 +210,64 @@ def _cpus(registers: str, symbols: Symbols | None) -> list[str]:
     return told
 
 
-def _tasks(text: str, header: str) -> list[tuple[str, str, list[tuple[str, str]]]]:
-    """(name, state, (function, place), innermost first) of each task whose stack is shown."""
-    found: list[tuple[str, str, list[tuple[str, str]]]] = []
+def ended(files: Mapping[str, str], command: str) -> bool:
+    """Whether the kernel, asked for all its tasks, has none of `command`, and none is blocked.
+
+    Then nothing hangs but the way to us.  Names of tasks are cut to 15 characters; the
+    racers have names of their own.
+    """
+    sysrq = files.get("sysrq.txt", "")
+    tasks = re.findall(r"\btask:(.+?)\s+state:(\S)", sysrq)
+    if "Show State" not in sysrq or not tasks:
+        return False
+    ours = {path.rpartition("/")[2][:15] for path in re.findall(r"/workloads/\S+", command)}
+    return bool(ours) and not any(
+        state == "D" or name in ours or name.startswith("race-") for name, state in tasks
+    )
+
+
+@dataclass(frozen=True)
+class _Task:
+    name: str
+    id: str
+    state: str
+    frames: list[tuple[str, str]] = field(default_factory=list)  # function, place; innermost first
+
+
+def _tasks(text: str, header: str) -> list[_Task]:
+    """Each task whose stack is shown."""
+    found: list[_Task] = []
     pattern = re.compile(header)
     inside = False
     for line in text.splitlines():
         if match := pattern.match(line):
-            name = match[1].rpartition("] ")[2]
-            found.append((name, match[2], []))
+            name = match["name"].rpartition("] ")[2]
+            found.append(_Task(name, match["id"] or "", match["state"]))
             inside = True
         elif inside and "</TASK>" in line:
             inside = False
         elif inside and (frame := _FRAME.search(line)):
-            found[-1][2].append((frame[1], frame[2] or ""))
+            found[-1].frames.append((frame[1], frame[2] or ""))
     return found
 
 
-def _told(name: str, state: str, frames: Sequence[tuple[str, str]]) -> str:
-    waits = [frame for frame in frames if not _SLEEPING.fullmatch(frame[0])]
-    if state == "R" or not waits:
-        return f"{name} runs" if state == "R" else f"{name} sleeps ({state})"
+def _running(sysrq: str) -> dict[str, str]:
+    """Where each task was that a CPU was at, from SysRq l: name -> " in f (file:line)"."""
+    found: dict[str, str] = {}
+    for part in re.split(r"(?:NMI backtrace for cpu |CPU: )\d+", sysrq)[1:]:
+        name = re.search(r"\bComm: (\S+)", part)
+        at = _RIP.search(part)
+        if name and at:
+            place = f" ({at[2]})" if at[2] else ""
+            found.setdefault(name[1], f" in {at[1]}{place}")
+    return found
+
+
+def _told(task: _Task, running: Mapping[str, str]) -> str:
+    waits = [frame for frame in task.frames if not _SLEEPING.fullmatch(frame[0])]
+    if task.state == "R":
+        return f"{task.name} runs{running.get(task.name, '')}"
+    if not waits:
+        return f"{task.name} sleeps ({task.state})"
     shown = [f"{f} ({place})" if place else f for f, place in waits[: 1 + CALLERS]]
-    return f"{name} waits in {' < '.join(shown)}"
+    return f"{task.name} waits in {' < '.join(shown)}"

@@ -205,6 +205,9 @@ def base_entries(root: Path) -> dict[str, Entry]:
     return entries
 
 
+_seen_whole: set[Path] = set()
+
+
 def _cached(name: str, entries: Mapping[str, Entry], cache: Path) -> Path:
     """The archive of `entries`: in the cache already, or made and put there.
 
@@ -219,7 +222,10 @@ def _cached(name: str, entries: Mapping[str, Entry], cache: Path) -> Path:
     if path.exists():
         with contextlib.suppress(OSError):
             os.utime(path)
-        return path
+        # Once in a process: a bit that flipped on the disk is not the kernel's fault.
+        if path in _seen_whole or path.read_bytes() == newc(entries):
+            _seen_whole.add(path)
+            return path
     path.parent.mkdir(parents=True, exist_ok=True)
     for old in path.parent.glob(f"{name}-*.cpio"):
         with contextlib.suppress(OSError):

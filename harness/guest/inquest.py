@@ -20,7 +20,7 @@ from harness.errors import (
 )
 from harness.guest import process, splat
 from harness.guest.console import Boot, Console
-from harness.guest.hang import Evidence
+from harness.guest.hang import Evidence, ended
 from harness.guest.qmp import Qmp
 from harness.guest.ssh import Outcome
 
@@ -188,6 +188,11 @@ class Inquest:
             why = STOPPED if self.process.stopped else f"{outcome.why}, while QEMU runs"
             return MachineLostError(f"{where}: {why}; {last}", hint=hint, detail=detail)
         evidence = look()
+        if not evidence.answered and ended(evidence.files, command):
+            why = "SSH does not answer any more, but the kernel lives and the program has ended"
+            lost = MachineLostError(f"{where}: {why}; {last}", hint=hint, detail=detail)
+            lost.evidence = evidence
+            return lost
         end = "killed" if evidence.answered else f"SSH does not answer any more; {last}"
         why = f"; {evidence.summary}" if evidence.summary else ""
         error = WorkloadTimeoutError(

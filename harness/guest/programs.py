@@ -93,7 +93,10 @@ def _digest(programs: Mapping[str, Path]) -> str:
 
 def _kept(programs: Mapping[str, Path], store: Path) -> dict[str, Path]:
     """Copies of the programs in a place that is named after their content."""
-    place = store / f"{SET}{_digest(programs)}"
+    name = _digest(programs)
+    place = store / f"{SET}{name}"
+    if place.is_dir() and not _is(place, programs, name):
+        shutil.rmtree(place)  # a disk that was full, or a bad one
     if place.is_dir():
         os.utime(place)
     else:
@@ -118,6 +121,14 @@ def _kept(programs: Mapping[str, Path], store: Path) -> dict[str, Path]:
         finally:
             shutil.rmtree(half, ignore_errors=True)
     return {key: place / key for key in programs}
+
+
+def _is(place: Path, programs: Mapping[str, Path], name: str) -> bool:
+    """Whether `place` has the programs of which `name` is the digest."""
+    try:
+        return _digest({key: place / key for key in programs}) == name
+    except OSError:
+        return False
 
 
 def _is_program(path: Path) -> bool:

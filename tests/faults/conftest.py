@@ -23,7 +23,7 @@ from tests.vm.conftest import ROOT, harness, qemus
 
 LIMIT_S = 3600
 # The project's own tree, kernel and file system, word for word: no kernel is built anew.
-TAKEN = ('[tree."debian-6.12"]', "[kernel.stock]", "[filesystem.ext4]")
+TAKEN = ('[tree."debian-6.12"]', "[kernel.stock]", "[kernel.provoke]", "[filesystem.ext4]")
 GUEST = """
 [guest.small]
 cpus = 2
@@ -96,8 +96,20 @@ class Campaign:
 
     place: Path
 
-    def write(self, faults: Sequence[str], trials: int = 1, **plan: Any) -> list[str]:
-        """A plan of one cell for each of `faults`, in their order; the cells' names."""
+    def write(
+        self,
+        faults: Sequence[str],
+        trials: int = 1,
+        kernel: str = "stock",
+        instead: Mapping[str, str] | None = None,
+        **plan: Any,
+    ) -> list[str]:
+        """A plan of one cell for each of `faults`, in their order; the cells' names.
+
+        `instead`: lines of its harness.toml, and what is to stand there.
+        """
+        if kernel != "stock":
+            ensure(kernel, load(ROOT / "harness.toml"), cache_dir())
         text = [tables()]
         names = []
         for number, fault in enumerate(faults, 1):
@@ -109,16 +121,21 @@ class Campaign:
             )
         settings = {"jobs": 2, "cells_per_boot": 8, **plan}
         text.append(
-            f"[plan.truth]\nkernels = ['stock']\nfilesystems = ['ext4']\nguest = 'small'\n"
-            f"workloads = {json.dumps(names)}\ntrials = {{ stock = {trials} }}\n"
+            f"[plan.truth]\nkernels = ['{kernel}']\nfilesystems = ['ext4']\nguest = 'small'\n"
+            f"workloads = {json.dumps(names)}\n"
+            f"trials = {{ stock = {trials}, candidate = {trials} }}\n"
         )
         text += [f"{key} = {json.dumps(value)}\n" for key, value in settings.items()]
-        (self.place / "harness.toml").write_text("".join(text))
+        whole = "".join(text)
+        for old, new in (instead or {}).items():
+            assert old in whole
+            whole = whole.replace(old, new)
+        (self.place / "harness.toml").write_text(whole)
         for room in ("patches", "vm", "workloads"):
             link = self.place / room
             if not link.exists():
                 link.symlink_to(ROOT / room)
-        return [f"stock/ext4/{name}" for name in names]
+        return [f"{kernel}/ext4/{name}" for name in names]
 
     def start(
         self, *args: str, environment: Mapping[str, str] | None = None

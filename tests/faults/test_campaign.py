@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import time
@@ -133,6 +134,85 @@ def test_a_corrupted_image_is_not_booted(campaign: Campaign) -> None:
     assert code == 0, said
     assert ensure("stock", cfg, cache_dir()).bzimage.read_bytes() == whole
     ROWS.append(Row("a bit flips in a cached bzImage", "made again", "made again", "build.log"))
+
+
+def test_panic_at_boot(campaign: Campaign) -> None:
+    """Each cell says so; the kernel is not booted again and again."""
+    line = 'accel = "auto"'
+    campaign.write([""] * 4, jobs=1, instead={line: f'{line}\ncmdline = ["rdinit=/nowhere"]'})
+    code, said = campaign.run("run", "truth")
+    assert code == 125, said
+    verdicts = [cell["verdict"] for cell in campaign.document()["cells"]]
+    assert [verdict["state"] for verdict in verdicts] == ["untested"] * 4
+    assert all("panic at boot: Kernel panic" in v["reason"] for v in verdicts[:2])
+    assert all("did not boot in 2 earlier cells" in v["reason"] for v in verdicts[2:])
+    assert campaign.left_behind() == []
+    ROWS.append(
+        Row("kernel panic at boot", "untested, exit 125", "untested, exit 125", "console.log")
+    )
+
+
+# What mke2fs made is overwritten, the superblock excepted, and an error is to panic.
+# busybox has an mke2fs of its own, which would come first.
+DAMAGE = (
+    '/sbin/mke2fs -q -F -t ext4 -b 4096 -e panic "$0" && '
+    'dd if=/dev/urandom of="$0" bs=4096 seek=16 count=8000 conv=notrunc 2>/dev/null'
+)
+
+
+def test_panic_while_mounting(campaign: Campaign) -> None:
+    mkfs = re.search(
+        r'^mkfs = \["mkfs.ext4".*\]$', (ROOT / "harness.toml").read_text(), re.MULTILINE
+    )
+    assert mkfs is not None
+    broken = f"mkfs = {json.dumps(['sh', '-c', DAMAGE])}"
+    campaign.write(["", ""], jobs=1, instead={mkfs[0]: broken, '["noatime"]': '["errors=panic"]'})
+    code, said = campaign.run("run", "truth")
+    assert code == 1, said
+    cells = campaign.document()["cells"]
+    assert [cell["verdict"]["state"] for cell in cells] == ["crashed"] * 2
+    assert all("panic forced after error" in cell["verdict"]["reason"] for cell in cells)
+    assert all(cell["splats"][-1]["kind"] == "panic" for cell in cells)
+    assert campaign.left_behind() == []
+    ROWS.append(
+        Row("kernel panic while mounting", "crashed, exit 1", "crashed, exit 1", "splats")
+    )
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting wants root")
+def test_cache_full(campaign: Campaign, tmp_path: Path) -> None:
+    """Kernels are there, but nothing else fits."""
+    campaign.write([""])
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(cache)], check=True)
+    try:
+        for room in ("kernels", "trees", "apt"):
+            (cache / room).symlink_to(cache_dir() / room)
+        environment = {"HARNESS_CACHE": str(cache)}
+        code, said = campaign.run("run", "truth", environment=environment)
+        assert code == 125
+        assert "no space left" in said.lower()
+        assert "df -h" in said or "free some space" in said
+    finally:
+        subprocess.run(["umount", "-l", str(cache)], check=True)
+    assert campaign.left_behind() == []
+    ROWS.append(Row("the cache has no room left", "exit 125", f"exit {code}", "the last line"))
+
+
+def test_a_workload_that_rotted_in_the_cache(campaign: Campaign) -> None:
+    """A program that fails would be blamed on the kernel."""
+    campaign.write([""])
+    code, said = campaign.run("run", "truth")
+    assert code == 0, said
+    programs = cache_dir() / "workloads" / f"set-{campaign.document()['programs']}"
+    truth = programs / "gates/truth"
+    whole = truth.read_bytes()
+    truth.write_bytes(whole[: len(whole) // 2])
+    code, said = campaign.run("run", "truth")
+    assert code == 0, said
+    assert truth.read_bytes() == whole
+    ROWS.append(Row("half of a cached workload is gone", "made again", "made again", "run.json"))
 
 
 def finished_cells(run: Path) -> dict[str, dict[str, bytes]]:

@@ -28,6 +28,13 @@ WORDS = {
     "liar": "it reports an exposure and exits with 0",
     "reboot": "the guest restarts",
     "nossh": "the SSH server dies, the kernel lives",
+    "stopssh": "the SSH server stops without a word, the kernel lives",
+    "complain": "the kernel complains, and goes on",
+    "noserial": "the serial line dies, SSH lives",
+    "unheard": "the serial line dies, and then the kernel complains",
+    "irqs-on": "a racer never leaves the kernel",
+    "irqs-off": "a racer never leaves the kernel, and takes no interrupts",
+    "deadlock": "two tasks wait for each other's range lock",
     "flood": "the guest floods its console",
 }
 # ... -> what the harness must call it.
@@ -45,8 +52,17 @@ TRUTH = {
     "liar": "exposed",
     "reboot": "lost",
     "nossh": "lost",
+    "stopssh": "lost",
     "flood": "lost",
+    "complain": "crashed",
+    "noserial": "held",
+    "unheard": "crashed",
+    "irqs-on": "hung",
+    "irqs-off": "hung",
+    "deadlock": "hung",
 }
+# These the kernel must know how to do to itself.
+PROVOKED = ("irqs-on", "irqs-off", "deadlock")
 # What the verdict's reason says, and a file of the cell that must be there.
 EVIDENCE = {
     "panic": ("Kernel panic - not syncing: sysrq triggered crash", "splats"),
@@ -57,6 +73,12 @@ EVIDENCE = {
     "mute": ("ended after 0 of 1 trials", "output.txt"),
     "reboot": ("guest-reset", "error.txt"),
     "nossh": ("while QEMU runs", "error.txt"),
+    "stopssh": ("the kernel lives", "hang/sysrq.txt"),
+    "complain": ("EXT4-fs error", "splats"),
+    "unheard": ("EXT4-fs error", "splats"),
+    "irqs-on": ("in provoke_", "hang/sysrq.txt"),
+    "irqs-off": ("in provoke_", "hang/registers.txt"),
+    "deadlock": ("waits in range_wait", "hang/sysrq.txt"),
     "flood": ("floods its console", "console.log"),
 }
 
@@ -93,7 +115,7 @@ def expected_code(faults: list[str]) -> int:
 @pytest.mark.slow
 def test_one_of_each(campaign: Campaign) -> None:
     # Flooding 32 MiB over an emulated serial line takes a minute: with the others only.
-    faults = [fault for fault in TRUTH if fault != "flood"]
+    faults = [fault for fault in TRUTH if fault not in ("flood", *PROVOKED)]
     names = campaign.write(faults)
     code, said = campaign.run("run", "truth")
     assert wrong(campaign, faults, names) == [], said
@@ -104,7 +126,8 @@ def test_one_of_each(campaign: Campaign) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", [fault for fault in TRUTH if fault])
 def test_alone_it_has_its_exit_code(campaign: Campaign, fault: str) -> None:
-    names = campaign.write([fault])
+    kernel = "provoke" if fault in PROVOKED else "stock"
+    names = campaign.write([fault], kernel=kernel)
     code, said = campaign.run("run", "truth")
     assert wrong(campaign, [fault], names) == [], said
     assert code == expected_code([fault]), said
@@ -121,7 +144,7 @@ def test_two_hundred_in_random_order(campaign: Campaign) -> None:
     draw = random.Random(20261125)
     kinds = [fault for fault in TRUTH if fault != "flood"]
     faults = [draw.choice(kinds) for _ in range(200)]
-    names = campaign.write(faults)
+    names = campaign.write(faults, kernel="provoke")
     code, said = campaign.run("run", "truth")
     assert wrong(campaign, faults, names) == [], said
     assert code == 1

@@ -52,6 +52,49 @@ def test_racers_come_first_and_sleeping_is_not_a_reason() -> None:
     )
 
 
+ACTIVE = """\
+[    9.000000] sysrq: Show backtrace of all active CPUs
+[    9.000001] NMI backtrace for cpu 1
+[    9.000002] CPU: 1 UID: 0 PID: 92 Comm: race-a Not tainted 6.12.117-x #1
+[    9.000003] Hardware name: QEMU
+[    9.000004] RIP: 0010:provoke_loop+0x13/0x40 (lib/provoke.c:700)
+[    9.000005] Code: 00
+[    9.000006] CPU: 0 UID: 0 PID: 0 Comm: swapper/0
+"""
+
+
+def test_who_runs_runs_somewhere() -> None:
+    told = hang.summary({"stacks.txt": STACKS, "sysrq.txt": ACTIVE + BLOCKED})
+    assert "; race-a runs in provoke_loop (lib/provoke.c:700); " in told
+
+
+def test_locks_that_proc_leaves_out_are_taken_from_the_kernels_own_list() -> None:
+    stacks = "== mkdir (88) D (disk sleep), mnt_want_write\n[<0>] mnt_want_write+0x8e/0xa0\n"
+    told = hang.summary({"stacks.txt": stacks, "sysrq.txt": BLOCKED})
+    assert told == "mkdir waits in percpu_rwsem_wait < mnt_want_write < filename_create"
+
+
+def test_places_follow_functions() -> None:
+    stacks = STACKS.replace("slowpath+0x1a4/0x4a0", "slowpath+0x1a4/0x4a0 (kernel/x.c:1 k.h:2)")
+    told = hang.summary({"stacks.txt": stacks})
+    assert told.startswith("race-b waits in rwsem_down_read_slowpath (kernel/x.c:1) < filemap_fa")
+
+
+def test_a_program_that_ended_does_not_hang() -> None:
+    command = "/workloads/gates/truth-of-long-name --dir /mnt"
+    idle = "[ 1.0] sysrq: Show State\n[ 1.0] task:init            state:S stack:0 pid:1\n"
+    assert hang.ended({"sysrq.txt": idle}, command)
+    for more in (
+        "[ 1.0] task:race-a          state:R  running task\n",
+        "[ 1.0] task:truth-of-long-n state:S stack:0\n",
+        "[ 1.0] task:kworker/u8:1    state:D stack:0\n",
+    ):
+        assert not hang.ended({"sysrq.txt": idle + more}, command)
+    assert not hang.ended({"sysrq.txt": idle}, "mkfs.ext4 /dev/vda")  # whose end nobody knows
+    assert not hang.ended({"sysrq.txt": "(no answer)"}, command)
+    assert not hang.ended({}, command)
+
+
 def test_without_ssh_the_kernel_is_asked() -> None:
     told = hang.summary({"stacks.txt": "SSH: refused\n", "sysrq.txt": BLOCKED})
     assert told == "mkdir waits in percpu_rwsem_wait < mnt_want_write < filename_create"

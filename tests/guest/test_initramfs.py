@@ -115,6 +115,10 @@ def test_the_base_is_made_once_and_follows_its_sources(tmp_path: Path) -> None:
 
     first = base()
     assert base() == first, "it was written again"
+    whole = first[0].read_bytes()
+    first[0].write_bytes(whole.replace(b"one", b"onf"))
+    initramfs._seen_whole.clear()  # as a new process
+    assert base()[0].read_bytes() == whole, "what had rotted was used"
     (tmp_path / "vm/init").write_text("two")
     assert base()[0] != first[0]
 

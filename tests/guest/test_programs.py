@@ -52,6 +52,14 @@ def test_a_set_of_programs_stays_what_it_was(checkout: Path, tmp_path: Path) -> 
     assert not list((tmp_path / "cache").rglob(".half-*"))
 
 
+def test_a_program_that_rotted_in_the_cache_is_not_used(checkout: Path, tmp_path: Path) -> None:
+    made = compile_workloads(checkout, tmp_path / "cache")
+    whole = made["races/one"].read_bytes()
+    made["races/one"].write_bytes(whole[:-1] + b"?")
+    assert compile_workloads(checkout, tmp_path / "cache") == made
+    assert made["races/one"].read_bytes() == whole
+
+
 def test_sets_that_nobody_uses_any_more_go(checkout: Path, tmp_path: Path) -> None:
     made = compile_workloads(checkout, tmp_path / "cache")
     old = made["preflight"].parent

@@ -16,12 +16,23 @@
  * reboot	the guest restarts			lost
  * flood	the console is flooded			lost
  * nossh	the SSH server dies, the kernel lives	lost
+ * stopssh	... and does not even say so		lost
  * clock	the guest's clock jumps by years	held
+ * complain	the kernel complains, and goes on	crashed
+ * noserial	the serial line dies, SSH lives		held
+ * unheard	... and the kernel complains		crashed
  *
- * Without it: held.
+ * and, of a kernel with CONFIG_PROVOKE,
+ *
+ * irqs-on	racer A never leaves the kernel		hung
+ * irqs-off	... with interrupts off			hung
+ * deadlock	two range locks, in both orders		hung
+ *
+ * Without --plant: held.
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <glob.h>
 #include <linux/fs.h>
 #include <linux/reboot.h>
 #include <signal.h>
@@ -84,6 +95,28 @@ static void jump(void)
 	clock_settime(CLOCK_REALTIME, &ts);
 }
 
+static void complain(struct trial *t)
+{
+	write_to(t, "/sys/fs/ext4/vda/trigger_fs_error", "as it was told to");
+}
+
+static void cut_serial_line(struct trial *t)
+{
+	glob_t found;
+
+	if (glob("/sys/bus/pnp/drivers/serial/[0-9]*", 0, NULL, &found))
+		race_untested(t, "no serial port");
+	else
+		write_to(t, "/sys/bus/pnp/drivers/serial/unbind", strrchr(found.gl_pathv[0], '/') + 1);
+	globfree(&found);
+}
+
+static void provoke(struct trial *t, const char *what)
+{
+	write_to(t, "/sys/kernel/debug/provoke/seconds", "100000");
+	write_to(t, "/sys/kernel/debug/provoke/trigger", what);
+}
+
 static void setup(struct trial *t)
 {
 	(void)t;
@@ -113,8 +146,22 @@ static void racer_a(struct trial *t)
 		flood();
 	else if (!strcmp(what, "nossh"))
 		system("killall -KILL dropbear");
+	else if (!strcmp(what, "stopssh"))
+		system("killall -STOP dropbear");
 	else if (!strcmp(what, "clock"))
 		jump();
+	else if (!strcmp(what, "complain"))
+		complain(t);
+	else if (!strcmp(what, "noserial") || !strcmp(what, "unheard"))
+		cut_serial_line(t);
+	else if (!strcmp(what, "irqs-on"))
+		provoke(t, "softlockup");
+	else if (!strcmp(what, "irqs-off"))
+		provoke(t, "hardlockup");
+	else if (!strcmp(what, "deadlock"))
+		provoke(t, "range-deadlock");
+	if (!strcmp(what, "unheard"))
+		complain(t);
 }
 
 static void racer_b(struct trial *t)
@@ -135,7 +182,8 @@ static void check(struct trial *t)
 
 static const struct race race = {
 	.name	= "truth",
-	.plants	= "exposed untested panic oom hang freeze die mute liar reboot flood nossh clock",
+	.plants	= "exposed untested panic oom hang freeze die mute liar reboot flood nossh stopssh "
+		  "clock complain noserial unheard irqs-on irqs-off deadlock",
 	.open	= setup,
 	.setup	= setup,
 	.a	= racer_a,
