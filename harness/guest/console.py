@@ -35,7 +35,10 @@ FLOOD = b"\n[harness: the console said more than %d MiB; the rest is not kept]\n
 
 MOST_OF_A_LINE = 1000  # characters that a person is shown
 
-Boot = Literal["ready", "panic", "no-server", "ended", "silent"]
+# Looked at again when more comes: longer than any line that is waited for.
+LOOK_BACK = 128 << 10
+
+Boot = Literal["ready", "panic", "no-server", "ended", "silent", "flood"]
 
 
 @dataclass(frozen=True)
@@ -176,7 +179,10 @@ class Console:
             self.detach(sink)
 
     def await_boot(self, timeout_s: float) -> Boot:
-        """Wait for the first of: ready marker, panic, no SSH server, end of line, time out."""
+        """Wait for the first of: ready marker, panic, no SSH server, end of line, time out.
+
+        And "flood": more than is kept of a console, and still none of these.
+        """
         ours, theirs = socket.socketpair()
         feed = _Feed(theirs)
         self.attach(feed)
@@ -188,10 +194,12 @@ class Console:
             theirs.sendall(self.data()[-65536:])
             watcher.start()
             found = listener.expect(
-                [READY, PANIC, NO_SERVER, pexpect.EOF, pexpect.TIMEOUT], timeout=timeout_s
+                [READY, PANIC, NO_SERVER, pexpect.EOF, pexpect.TIMEOUT],
+                timeout=timeout_s,
+                searchwindowsize=LOOK_BACK,
             )
             names: tuple[Boot, ...] = ("ready", "panic", "no-server", "ended", "silent")
-            return names[found]
+            return "flood" if names[found] == "ended" and feed.full else names[found]
         finally:
             # Closing our end first: a recorder blocked in its send is let go.
             ours.close()
@@ -215,11 +223,21 @@ class Console:
 
 
 class _Feed:
-    """A sink that is one end of a socket pair, quiet when the other is gone."""
+    """A sink that is one end of a socket pair, quiet when the other is gone.
+
+    pexpect keeps what it reads: it is given as much as is kept of a console, and no more.
+    """
 
     def __init__(self, end: socket.socket) -> None:
         self._end = end
+        self._given = 0
+        self.full = False
 
     def __call__(self, data: bytes) -> None:
         with contextlib.suppress(OSError):
-            self._end.sendall(data)
+            if not self.full:
+                self._end.sendall(data)
+            self._given += len(data)
+            if self._given > MOST_BYTES and not self.full:
+                self.full = True
+                self._end.shutdown(socket.SHUT_WR)

@@ -235,10 +235,11 @@ def _cached(name: str, entries: Mapping[str, Entry], cache: Path) -> Path:
     return path
 
 
-def write_whole(path: Path, data: bytes) -> None:
+def write_whole(path: Path, data: bytes, mode: int = 0o644) -> None:
     """Write a file so that it is there whole or not at all; a full disk is InfraError."""
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
+        part.touch(mode)
         part.write_bytes(data)
         part.replace(path)
     except OSError as error:
@@ -291,7 +292,7 @@ def parts(
     Two are in the cache, the same for every machine; the third, with the keys,
     is written to `keys`.  Arguments and errors are those of build().
     """
-    write_whole(keys, newc(_keys(authorized_key, host_key.read_bytes())))
+    write_whole(keys, newc(_keys(authorized_key, host_key.read_bytes())), 0o600)
     return [
         _cached("base", base_entries(root), cache),
         _cached("workloads", _programs(programs), cache),
@@ -317,5 +318,5 @@ def build(
     """
     keys = out.with_name("keys.cpio")
     archives = parts(keys, programs, authorized_key, host_key, cache, root)
-    write_whole(out, b"".join(path.read_bytes() for path in archives))
+    write_whole(out, b"".join(path.read_bytes() for path in archives), 0o600)
     return out

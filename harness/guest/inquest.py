@@ -58,6 +58,13 @@ class Inquest:
             self.console.await_end(3.0)
         elif state == "ended":
             self.ended_at_boot("the console was closed")
+        elif state == "flood":
+            raise BootError(
+                f"{self.name}: floods its console instead of reaching user space:"
+                f" {self.console.received >> 20} MiB",
+                hint=hint,
+                detail=self.console.tail(),
+            )
         elif state == "no-server":
             raise InfraError(
                 f"{self.name}: the guest's SSH server did not start",

@@ -214,18 +214,20 @@ class Machine:
         """The machine's files: archives of the initramfs, scratch disk, initramfs."""
         here = self.directory.absolute()
         host_key, disk, image = here / "host_key", here / "disk0.img", here / "initramfs.cpio"
-        for path in (host_key, image, disk):
+        keys = here / "keys.cpio"
+        for path in (host_key, keys, image, disk):
             self._stack.callback(self._remove, path)
+        host_key.touch(0o600)
         host_key.write_bytes(self._host.dropbear())
         archives = initramfs.parts(
-            here / "keys.cpio",
+            keys,
             self.spec.programs,
             self._user.authorized_key,
             host_key,
             self._cache,
             self._root,
         )
-        initramfs.write_whole(image, b"".join(path.read_bytes() for path in archives))
+        initramfs.write_whole(image, b"".join(path.read_bytes() for path in archives), 0o600)
         with disk.open("wb") as file:
             file.truncate(self.spec.disk_mib << 20)
         return archives, disk, image
@@ -242,7 +244,8 @@ class Machine:
 
     def _write_qemu_cmd(self, archives: Sequence[Path]) -> None:
         here = self.directory.absolute()
-        names = [path.name if path.parent == here else str(path) for path in archives]
+        # Without the keys, which go with the machine: there is a shell on the console.
+        names = [str(path) for path in archives if path.parent != here]
         by_hand = self._command(
             Path("initramfs.cpio"), Path("disk0.img"), "stdio,mux=on,signal=off", None
         )

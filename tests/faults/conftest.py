@@ -164,7 +164,8 @@ class Campaign:
     def left_behind(self) -> list[str]:
         """What should not be there when nothing runs: QEMUs, disks, keys."""
         rubbish = [f"qemu {pid}" for pid in qemus(self.place)]
-        for pattern in ("initramfs.cpio", "host_key", "machines/*/*.img", ".*.????????"):
+        keys = ("initramfs.cpio", "keys.cpio", "host_key")
+        for pattern in (*keys, "machines/*/*.img", ".*.????????"):
             rubbish += [str(path) for path in self.place.glob(f"results/*/**/{pattern}")]
         return rubbish
 

@@ -122,6 +122,39 @@ def test_a_flood_after_the_boot_is_not_kept_in_memory(line: Line) -> None:
     assert len(console.data()) == 1_000_016
 
 
+def _status(key: str) -> int:
+    """A figure of /proc/self/status, in MiB."""
+    (line,) = [
+        line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(key)
+    ]
+    return int(line.split()[1]) >> 10
+
+
+@pytest.mark.parametrize("when", ["boot", "work"])
+def test_a_gigabyte_on_the_console(line: Line, when: str) -> None:
+    """One line of it: what is kept of it at any time is bounded."""
+    console, far = line
+    before = _status("VmRSS:")
+    Path("/proc/self/clear_refs").write_text("5")  # VmHWM is counted anew
+
+    def flood() -> None:
+        for _ in range(1024):
+            far.sendall(bytes(1 << 20))
+        far.close()
+
+    feeder = threading.Thread(target=flood)
+    feeder.start()
+    if when == "boot":
+        assert console.await_boot(60) == "flood"
+    feeder.join()
+    assert console.await_end(60)
+    assert console.received == 1 << 30
+    assert _status("VmHWM:") - before < 150
+    with pytest.raises(InfraError, match="1024 MiB"):
+        console.whole()
+    assert len(console.tail()) < 100_000
+
+
 def test_a_full_disk_does_not_stop_the_reading(tmp_path: Path) -> None:
     ours, far = socket.socketpair()
     console = Console(ours, Path("/dev/full"))
