@@ -37,7 +37,7 @@ CALLERS = 2  # frames beside the one that it waits in
 CORE_S = 120.0  # for QEMU to write a guest's memory
 
 _CALL = r"([A-Za-z_][\w.]*)\+0x[0-9a-f]+/0x[0-9a-f]+(?: \(([^\s():]+:\d+))?"
-_FRAME = re.compile(rf"(?<!\? )\b{_CALL}")
+_FRAME = re.compile(rf"(?<![\w.])(?<!\? ){_CALL}")  # not what is doubtful ("? f+0x1/0x2")
 _RIP = re.compile(rf"RIP: 0010:{_CALL}")
 # How a task goes to sleep says nothing of what for.
 _SLEEPING = re.compile(

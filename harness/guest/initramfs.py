@@ -18,8 +18,9 @@ import shutil
 import stat
 import struct
 import subprocess
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,28 +63,29 @@ def newc(entries: Mapping[str, Entry]) -> bytes:
     Owner root, time 0, one link each: equal entries give equal bytes.  Padded to
     512 bytes so that another archive may follow.
     """
-    out = bytearray()
+    return b"".join(_pieces(entries))
 
-    def put(number: int, entry: Entry) -> None:
-        name = entry.name.encode() + b"\0"
-        fields = (
-            number, entry.mode, 0, 0, 1, 0, len(entry.data), 0, 0, *entry.device, len(name), 0,
-        )  # fmt: skip
-        out.extend(b"070701" + b"".join(b"%08X" % f for f in fields) + name)
-        out.extend(bytes(-len(out) % 4))
-        out.extend(entry.data)
-        out.extend(bytes(-len(out) % 4))
 
+def _pieces(entries: Mapping[str, Entry]) -> Iterator[bytes]:
+    """newc() bit by bit: an archive is tens of megabytes."""
     everything = dict(entries)
     for name in entries:
         for parent in list(Path(name).parents)[:-1]:
             everything.setdefault(str(parent), directory(str(parent)))
-    number = 0
-    for number, name in enumerate(sorted(everything), start=1):
-        put(number, everything[name])
-    put(0, Entry("TRAILER!!!", 0))
-    out.extend(bytes(-len(out) % 512))
-    return bytes(out)
+    everything = {name: everything[name] for name in sorted(everything)}
+    everything["TRAILER!!!"] = Entry("TRAILER!!!", 0)
+    length = 0
+    for number, entry in enumerate(everything.values(), start=1):
+        path = entry.name.encode() + b"\0"
+        inode = number if entry.mode else 0
+        fields = (
+            inode, entry.mode, 0, 0, 1, 0, len(entry.data), 0, 0, *entry.device, len(path), 0,
+        )  # fmt: skip
+        head = b"070701" + b"".join(b"%08X" % f for f in fields) + path
+        for piece in (head + bytes(-len(head) % 4), entry.data, bytes(-len(entry.data) % 4)):
+            length += len(piece)
+            yield piece
+    yield bytes(-length % 512)
 
 
 def directory(name: str) -> Entry:
@@ -219,34 +221,76 @@ def _cached(name: str, entries: Mapping[str, Entry], cache: Path) -> Path:
         digest.update(b"%s %o %d\0" % (key.encode(), entry.mode, len(entry.data)))
         digest.update(entry.data)
     path = cache / "initramfs" / f"{name}-{digest.hexdigest()[:16]}.cpio"
-    if path.exists():
+    # Once in a process: a bit that flipped on the disk is not the kernel's fault.
+    if path in _seen_whole or _is(path, entries):
         with contextlib.suppress(OSError):
             os.utime(path)
-        # Once in a process: a bit that flipped on the disk is not the kernel's fault.
-        if path in _seen_whole or path.read_bytes() == newc(entries):
-            _seen_whole.add(path)
-            return path
+        _seen_whole.add(path)
+        return path
     path.parent.mkdir(parents=True, exist_ok=True)
     for old in path.parent.glob(f"{name}-*.cpio"):
         with contextlib.suppress(OSError):
             if old.stat().st_mtime < time.time() - UNUSED_AFTER_S:
                 old.unlink()
-    write_whole(path, newc(entries))
+    _write(path, _pieces(entries), 0o644)
     return path
 
 
-def write_whole(path: Path, data: bytes, mode: int = 0o644) -> None:
+def _is(path: Path, entries: Mapping[str, Entry]) -> bool:
+    """Whether the file is the archive of `entries`."""
+    try:
+        with path.open("rb") as file:
+            same = all(file.read(len(piece)) == piece for piece in _pieces(entries))
+            return same and not file.read(1)
+    except OSError:
+        return False
+
+
+def join(out: Path, archives: Sequence[Path]) -> None:
+    """One initramfs of several archives, for its owner only; a full disk is InfraError."""
+
+    def content() -> Iterator[bytes]:
+        for archive in archives:
+            with archive.open("rb") as file:
+                while piece := file.read(1 << 20):
+                    yield piece
+
+    _write(out, content(), 0o600)
+
+
+def _write(path: Path, pieces: Iterable[bytes], mode: int) -> None:
     """Write a file so that it is there whole or not at all; a full disk is InfraError."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    # Threads of one process may make the same one.
+    part = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
     try:
         part.touch(mode)
-        part.write_bytes(data)
+        with part.open("wb") as file:
+            file.writelines(pieces)
         part.replace(path)
     except OSError as error:
         part.unlink(missing_ok=True)
         raise InfraError(
             f"cannot write {path}: {error.strerror}", hint=f"df -h {path.parent}"
         ) from error
+
+
+_known: dict[object, Path] = {}
+_one = threading.Lock()
+
+
+def _workloads(programs: Mapping[str, Path], cache: Path) -> Path:
+    """The archive of the workloads: read, and looked at, once in a process for all machines."""
+    state: object = None
+    with _one:
+        try:
+            stats = [(key, path, path.stat()) for key, path in sorted(programs.items())]
+            state = cache, tuple((k, p, stat.st_mtime_ns, stat.st_size) for k, p, stat in stats)
+            if state in _known and _known[state].exists():
+                return _known[state]
+        except OSError:
+            pass  # _programs() says which
+        _known[state] = _cached("workloads", _programs(programs), cache)
+        return _known[state]
 
 
 def _programs(programs: Mapping[str, Path]) -> dict[str, Entry]:
@@ -292,10 +336,10 @@ def parts(
     Two are in the cache, the same for every machine; the third, with the keys,
     is written to `keys`.  Arguments and errors are those of build().
     """
-    write_whole(keys, newc(_keys(authorized_key, host_key.read_bytes())), 0o600)
+    _write(keys, _pieces(_keys(authorized_key, host_key.read_bytes())), 0o600)
     return [
         _cached("base", base_entries(root), cache),
-        _cached("workloads", _programs(programs), cache),
+        _workloads(programs, cache),
         keys,
     ]
 
@@ -318,5 +362,5 @@ def build(
     """
     keys = out.with_name("keys.cpio")
     archives = parts(keys, programs, authorized_key, host_key, cache, root)
-    write_whole(out, b"".join(path.read_bytes() for path in archives), 0o600)
+    join(out, archives)
     return out

@@ -227,7 +227,7 @@ class Machine:
             self._cache,
             self._root,
         )
-        initramfs.write_whole(image, b"".join(path.read_bytes() for path in archives), 0o600)
+        initramfs.join(image, archives)
         with disk.open("wb") as file:
             file.truncate(self.spec.disk_mib << 20)
         return archives, disk, image

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -148,12 +149,26 @@ class Campaign:
         """Exit code, and everything it said."""
         process = self.start(*args, **options)
         try:
-            said, _ = process.communicate()
+            while True:
+                self._note_peak(process.pid)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    said, _ = process.communicate(timeout=0.2)
+                    break
         except BaseException:
             os.killpg(process.pid, signal.SIGKILL)
             raise
         assert "Traceback" not in said, said
         return process.returncode, said
+
+    def _note_peak(self, pid: int) -> None:
+        with contextlib.suppress(OSError):
+            status = Path(f"/proc/{pid}/status").read_text()
+            if found := re.search(r"^VmHWM:\s+(\d+) kB", status, re.MULTILINE):
+                (self.place / "peak").write_text(found[1])
+
+    def peak_mib(self) -> int:
+        """The most memory that the last run() was seen to use, without QEMU."""
+        return int((self.place / "peak").read_text()) >> 10
 
     def document(self) -> dict[str, Any]:
         """run.json of the newest run."""

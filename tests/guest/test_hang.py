@@ -31,6 +31,7 @@ BLOCKED = """\
 [    7.124004]  schedule+0x27/0x90
 [    7.124005]  percpu_rwsem_wait+0x10f/0x140
 [    7.124006]  ? __pfx_percpu_rwsem_wake_function+0x10/0x10
+[    7.124006]  ? doubtful.constprop.0+0x10/0x10
 [    7.124007]  mnt_want_write+0x8e/0xa0
 [    7.124008]  filename_create+0x6f/0x180
 [    7.124009]  </TASK>

@@ -150,7 +150,7 @@ def test_a_file_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
     target = tmp_path / "directory"
     target.mkdir()
     with pytest.raises(InfraError, match="cannot write"):
-        initramfs.write_whole(target, b"data")
+        initramfs.join(target, [])
     assert [path.name for path in tmp_path.iterdir()] == ["directory"], "a part was left behind"
 
 

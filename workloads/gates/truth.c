@@ -15,6 +15,7 @@
  * liar		it reports an exposure and exits 0	exposed
  * reboot	the guest restarts			lost
  * flood	the console is flooded			lost
+ * chatter	one line of output that never ends	lost
  * nossh	the SSH server dies, the kernel lives	lost
  * stopssh	... and does not even say so		lost
  * clock	the guest's clock jumps by years	held
@@ -76,13 +77,25 @@ static void freeze(struct trial *t)
 	mkdirat(t->dirfd, "frozen", 0700);
 }
 
+/* More than the harness keeps of a console. */
 static void flood(void)
 {
 	static char text[4096];
-	int fd = open("/dev/ttyS0", O_WRONLY | O_NOCTTY | O_CLOEXEC);
+	int fd = open("/dev/ttyS0", O_WRONLY | O_NOCTTY | O_CLOEXEC), i;
 
 	memset(text, '~', sizeof(text));
-	while (fd >= 0 && write(fd, text, sizeof(text)) > 0)
+	for (i = 0; fd >= 0 && i < 40 << 8; i++)
+		if (write(fd, text, sizeof(text)) < 0)
+			break;
+	close(fd);
+}
+
+static void chatter(void)
+{
+	static char text[65536];
+
+	memset(text, '~', sizeof(text));
+	while (write(STDOUT_FILENO, text, sizeof(text)) > 0)
 		;
 }
 
@@ -144,6 +157,8 @@ static void racer_a(struct trial *t)
 		reboot(LINUX_REBOOT_CMD_RESTART);
 	else if (!strcmp(what, "flood"))
 		flood();
+	else if (!strcmp(what, "chatter"))
+		chatter();
 	else if (!strcmp(what, "nossh"))
 		system("killall -KILL dropbear");
 	else if (!strcmp(what, "stopssh"))
@@ -182,8 +197,8 @@ static void check(struct trial *t)
 
 static const struct race race = {
 	.name	= "truth",
-	.plants	= "exposed untested panic oom hang freeze die mute liar reboot flood nossh stopssh "
-		  "clock complain noserial unheard irqs-on irqs-off deadlock",
+	.plants	= "exposed untested panic oom hang freeze die mute liar reboot flood chatter nossh "
+		  "stopssh clock complain noserial unheard irqs-on irqs-off deadlock",
 	.open	= setup,
 	.setup	= setup,
 	.a	= racer_a,
