@@ -90,6 +90,7 @@ _VARIES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"^(?:Oops: )?(general protection fault)\b.*", r"\1"),
         (r"^(?:Oops: )?(divide error|invalid opcode|int3|stack segment|double fault): .*", r"\1"),
         (r"^(BUG: \w+ stack guard page was hit) .*", r"\1"),
+        (r"^(DEBUG_RWSEMS_WARN_ON\(.*?\)): count = .*", r"\1"),
         (r"^kmemleak: unreferenced object .*", "kmemleak: unreferenced object"),
         (r"^kmemleak: \d+ new suspected memory leaks?.*", "kmemleak: new suspected memory leaks"),
         (r"^(ODEBUG: .*?)object: .*? (object type: \w+).*", r"\1\2"),

@@ -142,14 +142,6 @@ def _memory() -> Iterator[Recipe]:
         [f"sh -c '{_provoke('kmemleak')}'", *["sleep 6; echo scan >/sys/kernel/debug/kmemleak"] * 3]
     )
     yield Recipe("kmemleak", "provoke", leak, ("kmemleak",), ("kmemleak=on",), seconds=40)
-    yield Recipe(
-        "kmemleak-verbose",
-        "provoke",
-        f"echo Y >/sys/module/kmemleak/parameters/verbose; {leak}",
-        ("kmemleak",),
-        ("kmemleak=on",),
-        seconds=40,
-    )
 
 
 def _crashes() -> Iterator[Recipe]:
@@ -224,7 +216,7 @@ def _stuck() -> Iterator[Recipe]:
     ):
         script = f"{FAST_HANGS}; {_provoke(what)}"
         yield Recipe(what, "provoke", script, ("hung_task",), seconds=15)
-    freeze = f"{FAST_HANGS}; fsfreeze -f /mnt; touch /mnt/x"
+    freeze = f"{FAST_HANGS}; xfs_io -x -c freeze /mnt; touch /mnt/x"
     yield Recipe("hang-frozen", "stock", freeze, ("hung_task",), (), "ext4", 15)
     yield Recipe("hang-frozen-lockdep", "candidate-lockdep", freeze, ("hung_task",), (), "xfs", 20)
     yield Recipe(
@@ -294,7 +286,7 @@ def _disks() -> Iterator[Recipe]:
         script = wipe.format(seek=seek, count=count, type=fs)
         yield Recipe(name, kernel, script, (f"{fs}_error",), (), fs, 20)
     yield Recipe(
-        "xfs-io", "provoke", f"{_fail_io()}; {write}", ("xfs_error/shutdown",), (), "xfs", 20
+        "xfs-io", "provoke", f"{_fail_io()}; {write}", ("xfs_error",), (), "xfs", 20
     )
     yield Recipe(
         "disk-io",

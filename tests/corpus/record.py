@@ -40,6 +40,7 @@ HERE = Path(__file__).parent
 LOGS = HERE / "logs"
 SETTLED_S = 2.0  # without another byte: the kernel has said all
 SMALL = ("stock", "control", "candidate", "provoke")  # the others take the guest "debug"
+LONGEST = 30_000  # bytes of a log; who complains all the time says the same
 HEAD = b"Run /"  # "... as init process": what comes before it is the boot
 BUSY = 2.0  # how much longer a busy host may take
 TRIES = 3  # a fault of the emulator is not what was to be recorded
@@ -104,7 +105,8 @@ def trimmed(log: bytes, source: Path) -> bytes:
     """Without the boot before the first program, and without the host's path of the source."""
     log = log.replace(bytes(source) + b"/", b"")
     at = log.find(HEAD)
-    return log[log.rfind(b"\n", 0, at) + 1 :] if at >= 0 else log
+    log = log[log.rfind(b"\n", 0, at) + 1 :] if at >= 0 else log
+    return log if len(log) <= LONGEST else log[: log.rfind(b"\n", 0, LONGEST) + 1]
 
 
 def run(lab: Lab, recipe: Recipe) -> bytes:
