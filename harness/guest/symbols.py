@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import re
+import signal
 import subprocess
 import threading
 import time
@@ -20,9 +22,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
 
-from harness.errors import HarnessError
 from harness.guest.splat import Splat
-from harness.kernel import command
 
 LIMIT_S = 60.0  # for one text; 0.1 s a call, on a busy host more
 TICK_S = 0.1  # how soon it is noticed that nobody wants to know any more
@@ -141,11 +141,20 @@ def _tidy(places: str) -> str:
 def _output(argv: Sequence[str], feed: str, stopped: Callable[[], bool]) -> str:
     """What a program prints, as far as it got; "" when it cannot be run."""
     out = b""
-    with contextlib.suppress(HarnessError, OSError), command.started(
-        argv, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL
-    ) as process:
-        end = time.monotonic() + LIMIT_S
-        given: bytes | None = feed.encode()
+    try:
+        # A session of its own: what it starts ends with it.
+        process = subprocess.Popen(
+            argv,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+    except OSError:
+        return ""
+    end = time.monotonic() + LIMIT_S
+    given: bytes | None = feed.encode()
+    try:
         while True:
             try:
                 out, _ = process.communicate(given, timeout=TICK_S)
@@ -153,6 +162,11 @@ def _output(argv: Sequence[str], feed: str, stopped: Callable[[], bool]) -> str:
             except subprocess.TimeoutExpired as expired:
                 out, given = expired.stdout or b"", None  # the rest is still being fed
             if stopped() or time.monotonic() > end:
-                command.stop(process)
                 break
+    finally:
+        if process.poll() is None:
+            with contextlib.suppress(OSError):
+                os.killpg(process.pid, signal.SIGKILL)
+        with contextlib.suppress(OSError), process:  # closes its pipes, and waits
+            pass
     return out.decode(errors="replace")
