@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from harness import ending, options
+from harness import afterwards, ending, options
 from harness.errors import (
     EXIT_CANNOT_TEST,
     EXIT_EXPECTED,
@@ -166,7 +166,7 @@ def _each_patch(args: argparse.Namespace) -> int:
 
 def boot(args: argparse.Namespace) -> int:
     """Boot a kernel to a shell on the serial console, or run one command over SSH."""
-    if args.command is None and not sys.stdin.isatty():
+    if args.command is None and not args.ssh and not sys.stdin.isatty():
         raise UsageError(
             "a shell on the serial console needs a terminal",
             hint=f"harness boot {args.kernel} --exec 'uname -r'",
@@ -184,21 +184,24 @@ def boot(args: argparse.Namespace) -> int:
     with terminal() as listen:
         image = ensure(args.kernel, config, cache, listen)
         programs = compile_workloads(config.root, cache, listen)
-        shell = ("harness.shell=1",) if args.command is None else ()
+        shell = ("harness.shell=1",) if args.command is None and not args.ssh else ()
         accelerator = probe_accelerator(guest.accel)
         spec = MachineSpec.of(guest, image.bzimage, accelerator, programs, *shell)
     with (
         boot_directory(cache, args.kernel) as directory,
         Machine(spec, directory, config.root, cache, name=args.kernel) as machine,
     ):
-        if args.command is None:
+        argv = machine.invite()  # also for `harness ssh` in another terminal
+        if args.ssh:
+            afterwards.enter(argv)
+        elif args.command is None:
             machine.interact()
         else:
             done = machine.run(args.command, timeout_s=args.timeout)
         splats = machine.splats()
         for splat in splats:
             ending.say(f"harness: warning: the kernel complained: {splat.title}")
-    if args.command is None:
+    if args.command is None or args.ssh:
         panicked = any(splat.kind in ("panic", "init_died") for splat in splats)
         return EXIT_CANNOT_TEST if panicked else EXIT_EXPECTED
     ending.write(sys.stdout, done.stdout)
@@ -281,8 +284,14 @@ def _parser() -> argparse.ArgumentParser:
     _verb(
         verbs, "list", list_, "show everything in harness.toml", "harness --config other.toml list"
     )
+    afterwards.register(verbs, _verb, _config)
     _verb(verbs, "doctor", doctor, "say what this machine has and lacks", "harness doctor")
     return parser
+
+
+def parse(words: Sequence[str]) -> argparse.Namespace:
+    """A command line without the program's name; UsageError when it is none."""
+    return _parser().parse_args(words)
 
 
 def _verb(

@@ -152,7 +152,12 @@ def boot_options(parser: argparse.ArgumentParser) -> None:
     """What `harness boot` takes."""
     parser.add_argument("kernel", metavar="KERNEL")
     parser.add_argument("--guest", metavar="NAME", help="default: the first of harness.toml")
-    parser.add_argument(
+    way = parser.add_mutually_exclusive_group()
+    way.add_argument(
+        "--console", "--shell", action="store_true", help="a shell on the serial console (default)"
+    )
+    way.add_argument("--ssh", action="store_true", help="a shell over SSH")
+    way.add_argument(
         "--exec",
         dest="command",
         metavar="CMD",

@@ -25,7 +25,7 @@ from harness.errors import (
     WorkloadTimeoutError,
 )
 from harness.events import Event, Listener, silent
-from harness.guest import hang, initramfs, process, qemu, splat, ssh, symbols, terminal
+from harness.guest import hang, invitation, layout, process, qemu, splat, ssh, symbols, terminal
 from harness.guest.console import Console
 from harness.guest.inquest import Inquest
 from harness.guest.qmp import Qmp
@@ -136,7 +136,11 @@ class Machine:
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
             self._log.unlink(missing_ok=True)  # a new machine, a new log
-            archives, disk, image = self._files()
+            for name in layout.PASSING:
+                self._stack.callback(self._remove, self.directory.absolute() / name)
+            archives, disk, image = layout.make(
+                self.directory.absolute(), spec, self._user, self._host, self._cache, self._root
+            )
             serial, serial_qemu = self._socketpair()
             control, control_qemu = self._socketpair()
             self.qemu_command = self._command(
@@ -176,7 +180,9 @@ class Machine:
             self._port = self._qmp.forwarded_port(QMP_LIMIT_S * slowdown)
         except ConnectionError as error:
             inquest.ended_at_boot(f"QMP: {error}")
-        limit = spec.boot_timeout_s * slowdown
+        if spec.gdb is not None:
+            self._say("boot", "waits for gdb", gdb=str(spec.gdb))
+        limit = spec.limit_s(spec.boot_timeout_s)
         state = self._console.await_boot(limit - (time.monotonic() - started))
         if state != "ready":
             inquest.boot_failed(state, limit, lambda: self._look(None))
@@ -208,29 +214,8 @@ class Machine:
             disks=[disk],
             serial=serial,
             qmp=None if qmp_fd is None else f"socket,fd={qmp_fd}",
+            gdb=None if qmp_fd is None else spec.gdb,
         )
-
-    def _files(self) -> tuple[list[Path], Path, Path]:
-        """The machine's files: archives of the initramfs, scratch disk, initramfs."""
-        here = self.directory.absolute()
-        host_key, disk, image = here / "host_key", here / "disk0.img", here / "initramfs.cpio"
-        keys = here / "keys.cpio"
-        for path in (host_key, keys, image, disk):
-            self._stack.callback(self._remove, path)
-        host_key.touch(0o600)
-        host_key.write_bytes(self._host.dropbear())
-        archives = initramfs.parts(
-            keys,
-            self.spec.programs,
-            self._user.authorized_key,
-            host_key,
-            self._cache,
-            self._root,
-        )
-        initramfs.join(image, archives)
-        with disk.open("wb") as file:
-            file.truncate(self.spec.disk_mib << 20)
-        return archives, disk, image
 
     def _remove(self, path: Path) -> None:
         if not (self.keep_disk and path.suffix == ".img"):
@@ -298,7 +283,7 @@ class Machine:
             connection = self._connection()
         except ssh.ConnectError as error:
             return ssh.Outcome(why=f"SSH: {error}")
-        limit = timeout_s * self.spec.accelerator.slowdown
+        limit = self.spec.limit_s(timeout_s)
         assert self._inquest is not None
         outcome = connection.execute(command, limit, on_line, self._inquest.death)
         if outcome.status is None:
@@ -333,7 +318,7 @@ class Machine:
         timeout_s is on KVM.  InfraError when it is not said by then.
         """
         assert self._console is not None
-        limit = timeout_s * self.spec.accelerator.slowdown
+        limit = self.spec.limit_s(timeout_s)
         end = self._console.await_text(text, limit)
         if end is None:
             raise InfraError(
@@ -356,6 +341,13 @@ class Machine:
         if self._process is not None:
             self._process.kill()
 
+    def invite(self) -> list[str]:
+        """The command that takes a person into the guest; what it reads goes with the machine."""
+        here = self.directory.absolute()
+        for name in invitation.NAMES:
+            self._stack.callback((here / name).unlink, missing_ok=True)
+        return invitation.write(here, self._port, self._user, self._host)
+
     def interact(self) -> None:
         """The user's terminal on the serial shell (wants harness.shell=1), to Ctrl-]."""
         assert self._console is not None
@@ -373,7 +365,7 @@ class Machine:
 
     def _lost(self, command: str, outcome: ssh.Outcome, timeout_s: float) -> HarnessError:
         assert self._inquest is not None
-        limit = timeout_s * self.spec.accelerator.slowdown
+        limit = self.spec.limit_s(timeout_s)
         error = self._inquest.lost(command, outcome, limit, lambda: self._look(outcome.number))
         if isinstance(error, MachineLostError):
             error.completed = outcome.completed(command)

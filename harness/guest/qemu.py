@@ -119,11 +119,13 @@ def command(
     disks: Sequence[Path],
     serial: str,
     qmp: str | None,
+    gdb: Path | None = None,
 ) -> list[str]:
     """QEMU's argv (without what starts it).
 
     serial, qmp: chardev back ends, "socket,fd=5" or "stdio,mux=on"; the latter,
-    without qmp, has the human monitor too (Ctrl-a c).
+    without qmp, has the human monitor too (Ctrl-a c).  gdb: a unix socket to be made; the
+    guest waits for gdb there.
     """
     accel = "tcg,thread=multi" if accelerator.name == "tcg" else accelerator.name
     argv = [
@@ -150,6 +152,8 @@ def command(
         argv += ["-chardev", f"{qmp},id=qmp0", "-mon", "chardev=qmp0,mode=control"]
     elif "mux=on" in serial:
         argv += ["-mon", "chardev=serial0,mode=readline"]
+    if gdb is not None:
+        argv += ["-S", "-gdb", f"unix:{gdb},server=on,wait=off"]
     for number, disk in enumerate(disks):
         # cache=unsafe: the disk does not outlive its machine, so a flush need not
         # reach the host's disk; the guest sees a write cache with working

@@ -20,6 +20,7 @@ CMDLINE = ("console=ttyS0", "panic=-1", "loglevel=7", "no_timer_check")
 # know and would read the HPET instead: a device, behind QEMU's one big lock,
 # which makes the CPUs take turns at every ktime_get().
 EMULATED_CMDLINE = ("tsc=reliable",)
+UNLIMITED_S = 30 * 86400.0  # somebody is looking
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,8 @@ class MachineSpec:
 
     cmdline is added to CMDLINE.  boot_timeout_s is on KVM; the accelerator's
     slowdown stretches it.  core: write down the memory of a guest that hangs.
+    gdb: a unix socket to be made, on which QEMU's stub waits; the guest starts when gdb
+    lets it, and nothing has a limit of time.
     """
 
     bzimage: Path
@@ -39,11 +42,16 @@ class MachineSpec:
     cmdline: Sequence[str] = ()
     boot_timeout_s: float = 30.0
     core: bool = False
+    gdb: Path | None = None
 
     @property
     def emulated(self) -> bool:
         """Whether the guest's CPUs are QEMU's own work."""
         return self.accelerator.name == "tcg"
+
+    def limit_s(self, seconds: float) -> float:
+        """A limit that is meant for KVM, as this machine needs it."""
+        return UNLIMITED_S if self.gdb is not None else seconds * self.accelerator.slowdown
 
     @property
     def whole_cmdline(self) -> tuple[str, ...]:

@@ -55,8 +55,13 @@ class KeyPair:
 
     def __init__(self) -> None:
         self._key = Ed25519PrivateKey.generate()
-        pem = self._key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
-        self.private = paramiko.Ed25519Key.from_private_key(io.StringIO(pem.decode()))
+        self.private = paramiko.Ed25519Key.from_private_key(io.StringIO(self.pem()))
+
+    def pem(self) -> str:
+        """The private half as OpenSSH keeps it, without a passphrase."""
+        return self._key.private_bytes(
+            Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()
+        ).decode()
 
     @property
     def authorized_key(self) -> str:

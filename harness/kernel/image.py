@@ -86,6 +86,7 @@ def store(images: Path, image: Image) -> Image:
     for name in DECODERS:
         with contextlib.suppress(FileNotFoundError):  # an old tree may lack one
             shutil.copy2(image.scripts / name, new / "scripts" / name)
+    _gdb_scripts(image, new)
     names["scripts"] = "scripts"
     stamp = {
         "image": {**dataclasses.asdict(image), **names},
@@ -102,6 +103,17 @@ def store(images: Path, image: Image) -> Image:
         log=directory / names["log"],
         scripts=directory / names["scripts"],
     )
+
+
+def _gdb_scripts(image: Image, to: Path) -> None:
+    """The kernel's own commands for gdb, where its vmlinux-gdb.py looks for them."""
+    if not (image.scripts / "gdb" / "vmlinux-gdb.py").is_file():
+        return
+    shutil.copytree(image.scripts / "gdb", to / "scripts" / "gdb")
+    shutil.copy2(image.scripts / "gdb" / "vmlinux-gdb.py", to / "vmlinux-gdb.py")
+    made = image.vmlinux.parent / "scripts/gdb/linux/constants.py"  # `make scripts_gdb`
+    if made.is_file():
+        shutil.copy2(made, to / "scripts/gdb/linux/constants.py")
 
 
 def _prune(images: Path, keep: Path) -> None:

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Ways into a guest for a person: SSH from another terminal, a cell's own guest, gdb."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import socket
+import subprocess
+from pathlib import Path
+
+import pexpect
+import pytest
+
+from harness.places import cache_dir
+from tests.vm.conftest import ROOT, Lab, harness, qemus
+
+CELL = "stock/ext4/punch-read-fault"
+
+
+@pytest.fixture(scope="module")
+def ran(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where a run of one cell has been."""
+    place = tmp_path_factory.mktemp("ran")
+    lab.image("stock")
+    process = harness("run", "quick", "-k", "stock", "-f", "ext4", "-w", "punch-read-fault",
+                      "--trials", "5", cwd=place)  # fmt: skip
+    said, _ = process.communicate()
+    assert "results" in said
+    return place
+
+
+def test_a_second_terminal_gets_in_over_ssh(lab: Lab, tmp_path: Path) -> None:
+    release = lab.image("stock").release
+    argv = ["-m", "harness", "--config", str(ROOT / "harness.toml"), "boot", "stock"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    first = pexpect.spawn(
+        str(ROOT / ".venv/bin/python"), argv, cwd=tmp_path, env=environment, timeout=120,
+        encoding="utf-8",
+    )  # fmt: skip
+    try:
+        first.expect("built-in shell|serial console")
+        second = harness("ssh", "stock", "--", "uname", "-r", cwd=tmp_path)
+        assert second.communicate()[0].strip() == release
+        assert second.returncode == 0
+        (key,) = cache_dir().glob("boot-stock-*/ssh_key")
+        assert key.stat().st_mode & 0o077 == 0
+        first.send("\x1d")
+        first.expect(pexpect.EOF)
+    finally:
+        first.close(force=True)
+    assert not key.exists()
+    assert qemus(key.parent) == []
+
+
+def test_a_shell_in_a_cells_guest(ran: Path) -> None:
+    done = subprocess.run(
+        [str(ROOT / ".venv/bin/python"), "-m", "harness", "--config", str(ROOT / "harness.toml"),
+         "rerun", "latest", CELL, "--shell"],
+        input="mount | grep /mnt; uname -r; cd /workloads/races; test -x punch-read-fault && pwd",
+        cwd=ran, text=True, capture_output=True, check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "/dev/vda on /mnt type ext4 (rw,noatime)" in done.stdout
+    assert "-stock-" in done.stdout and done.stdout.endswith("/workloads/races\n")
+    assert "/workloads/races/punch-read-fault --dir /mnt --trials 5 --seed" in done.stderr
+
+
+def test_a_guest_that_waits_for_gdb(ran: Path) -> None:
+    """Its stub is spoken to as gdb would: why it stopped, and go on."""
+    process = harness("rerun", "latest", CELL, "--gdb", "--trials", "3", cwd=ran)
+    assert process.stdout is not None
+    line = next(line for line in process.stdout if "target remote" in line)
+    words = shlex.split(line)
+    assert words[0] == "gdb" and Path(words[1]).name == "vmlinux" and Path(words[1]).is_file()
+    path = next(word for word in words if word.startswith("target remote ")).split()[-1]
+    with socket.socket(socket.AF_UNIX) as stub:
+        stub.connect(path)
+        assert Path(path).parent.stat().st_mode & 0o077 == 0
+        stub.sendall(b"$?#3f")
+        answer = b""
+        while b"#" not in answer:
+            answer += stub.recv(1000)
+        assert re.match(rb"\+?\$T05", answer)  # it stopped, and has not begun
+        stub.sendall(b"+$c#63")
+        said = process.stdout.read()
+        process.wait()
+    assert re.search(rf"{CELL}: held in \d of \d armed trials", said), said
+    assert process.returncode == 0
