@@ -21,7 +21,7 @@ from harness.errors import (
     UsageError,
 )
 from harness.events import silent
-from harness.options import whole
+from harness.options import view_options, whole
 from harness.report.logs import KINDS
 
 if TYPE_CHECKING:
@@ -67,6 +67,7 @@ def register(verbs: Any, add: Add, load: Load) -> None:
     parser.add_argument("run", metavar="RUN", help="its name, a part of it, or latest")
     parser.add_argument("cell", metavar="CELL", help="its name, or a part that no other has")
     parser.add_argument("--trials", type=whole(_TRIALS), metavar="N", help="instead of the run's")
+    view_options(parser)
     way = parser.add_mutually_exclusive_group()
     way.add_argument("--gdb", action="store_true", help="let the guest wait for gdb")
     way.add_argument("--shell", action="store_true", help="go into the guest instead")
@@ -159,7 +160,7 @@ def rerun(args: argparse.Namespace, cfg: Config) -> int:
     document, cache = read_run(directory), cache_dir()
     cell = runs.cell(document, args.cell)
     if args.shell:
-        with terminal() as listen:  # it must have gone before the guest's shell comes
+        with terminal(view=args.view) as listen:  # it must have gone before the guest's shell comes
             again.kernel(document, cell["kernel"], cfg, cache, listen)
 
         def go(argv: Sequence[str], command: str) -> int:
@@ -168,7 +169,7 @@ def rerun(args: argparse.Namespace, cfg: Config) -> int:
 
         return again.shell(document, cell, cfg, cache, silent, go)
     if args.gdb:
-        with terminal() as listen:
+        with terminal(view=args.view) as listen:
             verdict = again.under_gdb(
                 document, cell, cfg, cache, listen, ending.say, args.trials
             )
@@ -186,7 +187,7 @@ def _rerun(args: argparse.Namespace, cfg: Config, document: Any, words: Sequence
 
     asked = parse(words)
     cache = cache_dir()
-    with terminal() as listen:
+    with terminal(view=args.view) as listen:
         for kernel in asked.kernel:  # before a run is begun
             again.kernel(document, kernel, cfg, cache, listen)
         _run, code = run_plan(

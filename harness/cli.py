@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from harness import afterwards, ending, options
+from harness import afterwards, completion, ending, options
 from harness.errors import (
     EXIT_CANNOT_TEST,
     EXIT_EXPECTED,
@@ -38,7 +38,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     _prepare_process()
     args = argparse.Namespace(kept="")
     try:
-        _parser().parse_args(argv, namespace=args)
+        parser = _parser()
+        completion.answer(parser, _config)
+        parser.parse_args(argv, namespace=args)
         code: int = args.verb(args)
         sys.stdout.flush()
         return code
@@ -67,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
     from harness.report.terminal import terminal
 
     results = Path("results").absolute()
-    with terminal() as listen:
+    with terminal(view=args.view) as listen:
         _finished, code = run_plan(
             _config(args),
             args.plan or "quick",
@@ -94,7 +96,7 @@ def _resume(args: argparse.Namespace) -> int:
     from harness.report.terminal import terminal
 
     options.alone(args)
-    with terminal() as listen:
+    with terminal(view=args.view) as listen:
         _finished, code = resume_plan(
             _config(args),
             cache_dir(),
@@ -132,9 +134,9 @@ def build(args: argparse.Namespace) -> int:
     names = [_known("kernel", name, config.kernel) for name in wanted]
     cache = cache_dir()
     args.kept = f"what is compiled is kept; go on with: harness build {shlex.join(names)}"
-    with terminal() as listen:
+    with terminal(view=args.view) as listen:
         images = [ensure(name, config, cache, listen) for name in names]
-    for image in images:
+    for image in images if args.view != "json" else ():
         how = f"built in {image.seconds:.0f} s" if image.built else "up to date"
         print(f"{image.kernel}: {image.release} ({how})\n  {image.bzimage}")
     return EXIT_EXPECTED
@@ -181,7 +183,7 @@ def boot(args: argparse.Namespace) -> int:
     config, cache = _config(args), cache_dir()
     guest = config.guest[_known("guest", args.guest or next(iter(config.guest)), config.guest)]
     _known("kernel", args.kernel, config.kernel)
-    with terminal() as listen:
+    with terminal(view=args.view) as listen:
         image = ensure(args.kernel, config, cache, listen)
         programs = compile_workloads(config.root, cache, listen)
         shell = ("harness.shell=1",) if args.command is None and not args.ssh else ()
@@ -218,7 +220,7 @@ def mutants(args: argparse.Namespace) -> int:
 
     config = _config(args)
     _known("plan", args.plan, config.plan)
-    with terminal() as listen:
+    with terminal(view=args.view) as listen:
         matrix, directory = run_mutants(
             config,
             args.plan,
@@ -232,9 +234,10 @@ def mutants(args: argparse.Namespace) -> int:
             seed=args.seed,
             jobs=args.jobs,
         )
-    for line in matrix.lines():
-        print(line)
-    print(directory / "mutants.json")
+    if args.view != "json":
+        for line in matrix.lines():
+            print(line)
+        print(directory / "mutants.json")
     return matrix.exit_code
 
 
@@ -253,6 +256,18 @@ def doctor(args: argparse.Namespace) -> int:
     from harness.places import cache_dir
 
     return examine(cache_dir(), Path("results").absolute(), print)
+
+
+def complete(args: argparse.Namespace) -> int:
+    """Shell code for completion."""
+    print(completion.code(args.shell))
+    return EXIT_EXPECTED
+
+
+def help_(args: argparse.Namespace) -> int:
+    """The whole manual, from the same source as each --help."""
+    print("\n\n".join(options.manual(_parser(), args.verbs)))
+    return EXIT_EXPECTED
 
 
 # --- the command line ---------------------------------------------------------
@@ -286,6 +301,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     afterwards.register(verbs, _verb, _config)
     _verb(verbs, "doctor", doctor, "say what this machine has and lacks", "harness doctor")
+    _verb(
+        verbs, "completion", complete, "print code that lets a shell complete names",
+        'eval "$(harness completion bash)"',
+    ).add_argument("shell", choices=completion.SHELLS)  # fmt: skip
+    _verb(
+        verbs, "help", help_, "print the help of every verb, or of some", "harness help run rerun"
+    ).add_argument("verbs", nargs="*", metavar="VERB")
     return parser
 
 

@@ -62,6 +62,21 @@ def whole(bounds: tuple[int, int]) -> Callable[[str], int]:
     return parse
 
 
+def manual(parser: argparse.ArgumentParser, names: Sequence[str] = ()) -> list[str]:
+    """The help of the program and of its verbs, or only of those named; UsageError if unknown."""
+    verbs = {
+        name: verb
+        for action in parser._actions
+        if isinstance(action, argparse._SubParsersAction)
+        for name, verb in action.choices.items()
+    }
+    for name in names:
+        if name not in verbs:
+            raise UsageError(f"no verb {name!r}", hint=f"{parser.prog} --help")
+    shown = [verbs[name] for name in names] or [parser, *verbs.values()]
+    return [each.format_help().rstrip() for each in shown]
+
+
 def run_options(parser: argparse.ArgumentParser) -> None:
     """What `harness run` takes."""
     parser.usage = "%(prog)s [OPTION]... [PLAN]"  # argparse's own fills the screen
@@ -85,6 +100,19 @@ def run_options(parser: argparse.ArgumentParser) -> None:
         "--resume", nargs="?", const=NEWEST_RUN, metavar="RUN",
         help="go on with a run that ended early (default: the newest)",
     )  # fmt: skip
+    view_options(parser)
+
+
+def view_options(parser: argparse.ArgumentParser) -> None:
+    """How much a verb that takes long says on its way."""
+    parser.set_defaults(view="")
+    way = parser.add_mutually_exclusive_group()
+    for flags, what, text in (
+        (("-q", "--quiet"), "quiet", "say only how it ends"),
+        (("-v", "--verbose"), "verbose", "say every step"),
+        (("--json",), "json", "events as lines of JSON, for programs"),
+    ):
+        way.add_argument(*flags, dest="view", action="store_const", const=what, help=text)
 
 
 def alone(args: argparse.Namespace) -> None:
@@ -113,6 +141,7 @@ def mutants_options(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--seed", type=whole(_SEEDS), metavar="N", help="instead of the plan's")
     _jobs(parser)
+    view_options(parser)
 
 
 def _jobs(parser: argparse.ArgumentParser) -> None:
@@ -146,6 +175,7 @@ def build_options(parser: argparse.ArgumentParser) -> None:
         "--from", dest="first", type=whole(_PATCHES), metavar="N", help="... from patch N on"
     )
     parser.add_argument("--no-boot", dest="boot", action="store_false", help="... build only")
+    view_options(parser)
 
 
 def boot_options(parser: argparse.ArgumentParser) -> None:
@@ -170,3 +200,4 @@ def boot_options(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="for CMD, on KVM; longer under emulation (default: 600)",
     )
+    view_options(parser)

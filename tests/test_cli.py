@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import re
 import signal
@@ -153,7 +154,7 @@ def complaint(capsys: pytest.CaptureFixture[str]) -> list[str]:
 @pytest.mark.parametrize(
     "verb",
     ["", "run", "build", "boot", "list", "doctor", "compare", "history", "logs", "rerun", "ssh",
-     "clean"],
+     "clean", "mutants", "completion", "help"],
 )
 def test_help_fits_a_screen_and_shows_an_example(
     verb: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -161,10 +162,72 @@ def test_help_fits_a_screen_and_shows_an_example(
     monkeypatch.setenv("COLUMNS", "80")
     assert cli.main([*([verb] if verb else []), "--help"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) <= (24 if verb else 40)
+    assert len(lines) <= {"": 40, "run": 28, "mutants": 26}.get(verb, 24)
     assert max(map(len, lines)) <= 80
     assert "example:" in lines
-    assert any(line.startswith(f"  harness {verb}".rstrip()) for line in lines) or verb == "list"
+    assert any(line.startswith(f"  harness {verb}".rstrip()) for line in lines) or verb in ("list", "completion")
+
+
+def test_the_whole_manual_is_one_source(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["help"]) == 0
+    everything = capsys.readouterr().out
+    assert cli.main(["help", "rerun", "run"]) == 0
+    some = capsys.readouterr().out
+    assert everything.count("usage: harness") > 12 and some.count("usage: harness") == 2
+    assert some.split("usage: ")[1].strip() in everything
+    assert cli.main(["help", "nothing"]) == 2
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_code(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["completion", shell]) == 0
+    assert "harness" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("harness ru", {"run"}),
+        ("harness run -k st", {"stock"}),
+        ("harness run -w ", {"punch"}),
+        ("harness build ", {"stock", "control"}),
+        ("harness logs l", {"latest"}),
+    ],
+)
+def test_a_shell_is_told_the_names(typed: str, offered: set[str], project: Project) -> None:
+    """As argcomplete's shell code asks."""
+    answer = project.root / "answer"
+    environment = {
+        **os.environ,
+        "_ARGCOMPLETE": "1",
+        "_ARGCOMPLETE_IFS": "\n",
+        "_ARGCOMPLETE_STDOUT_FILENAME": str(answer),
+        "COMP_LINE": typed,
+        "COMP_POINT": str(len(typed)),
+        "PYTHONPATH": str(Path(__file__).parents[1]),
+    }
+    subprocess.run(
+        [sys.executable, "-c", "import sys; from harness.cli import main; main(sys.argv[1:])"],
+        env=environment, cwd=project.root, check=False, capture_output=True,
+    )  # fmt: skip
+    found = {line.strip() for line in answer.read_text().splitlines()}
+    assert offered <= found
+
+
+@pytest.mark.parametrize(
+    ("flag", "view"), [("-q", "quiet"), ("-v", "verbose"), ("--json", "json")]
+)
+def test_how_much_is_said(
+    flag: str, view: str, calls: Calls, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    assert cli.main(["run", flag]) == 0
+    captured = capsys.readouterr()
+    if view == "json":
+        assert json.loads(captured.out.splitlines()[0])["kind"] == "run"
+    else:
+        assert captured.out == ""
+        assert ("run x" in captured.err) == (view == "verbose")
 
 
 def test_help_loads_nothing_heavy() -> None:

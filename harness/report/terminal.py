@@ -7,10 +7,13 @@ Progress goes to standard error and the verdicts to standard output, so that
 
 from __future__ import annotations
 
+import json
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
 
@@ -34,16 +37,43 @@ _WIDE = 10_000
 
 
 @contextmanager
-def terminal(progress: Console | None = None, output: Console | None = None) -> Iterator[Listener]:
+def terminal(
+    progress: Console | None = None, output: Console | None = None, view: str = ""
+) -> Iterator[Listener]:
     """A Listener that shows events on the user's terminal while the context lasts.
 
     On leaving, with or without an exception, a run that was announced is shown
     as the table of its verdicts.  `progress` and `output` default to standard
-    error and standard output; NO_COLOR is honoured.
+    error and standard output; NO_COLOR is honoured.  `view`: "quiet" (the end, and what
+    is not as expected on the way), "verbose" (a line for each event), "json" (each event
+    as a line on standard output, and no table), or "" for what suits the terminal.
     """
     progress = progress or _console(stderr=True)
     output = output or _console(stderr=False)
-    view: LiveView | PlainView = LiveView(progress) if progress.is_terminal else PlainView(progress)
+    if view == "json":
+        yield json_lines
+        return
+    with _shown(_view(view, progress), output) as listen:
+        yield listen
+
+
+def _view(name: str, progress: Console) -> LiveView | PlainView:
+    if name == "quiet":
+        return QuietView(progress)
+    if name == "verbose":
+        return VerboseView(progress)
+    return LiveView(progress) if progress.is_terminal else PlainView(progress)
+
+
+def json_lines(event: Event) -> None:
+    """One event as a line of JSON on standard output, at once."""
+    values = {key: value for key, value in asdict(event).items() if value not in (None, "", {})}
+    sys.stdout.write(json.dumps(values, default=str) + "\n")
+    sys.stdout.flush()
+
+
+@contextmanager
+def _shown(view: LiveView | PlainView, output: Console) -> Iterator[Listener]:
     try:
         with view:
             yield view
@@ -105,6 +135,28 @@ class PlainView:
         if due:
             self._shown[key] = (now, done)
         return due
+
+
+class QuietView(PlainView):
+    """Nothing but what is not as expected, and remarks."""
+
+    def __call__(self, event: Event) -> None:
+        """Shows one event, or not."""
+        self.directory = event.data.get("directory", self.directory)
+        self.document = event.data.get("document", self.document)
+        verdict = event.data.get("verdict")
+        if event.kind == "note" or (verdict and not verdict["as_expected"]):
+            self._console.print(Text(_line(event)), soft_wrap=True)
+
+
+class VerboseView(PlainView):
+    """Every event, as run.log has them."""
+
+    def __call__(self, event: Event) -> None:
+        """Shows one event."""
+        self.directory = event.data.get("directory", self.directory)
+        self.document = event.data.get("document", self.document)
+        self._console.print(Text(_line(event)), soft_wrap=True)
 
 
 class LiveView:
