@@ -165,7 +165,8 @@ def test_help_fits_a_screen_and_shows_an_example(
     assert len(lines) <= {"": 40, "run": 28, "mutants": 26}.get(verb, 24)
     assert max(map(len, lines)) <= 80
     assert "example:" in lines
-    assert any(line.startswith(f"  harness {verb}".rstrip()) for line in lines) or verb in ("list", "completion")
+    if verb not in ("list", "completion"):
+        assert any(line.startswith(f"  harness {verb}".rstrip()) for line in lines)
 
 
 def test_the_whole_manual_is_one_source(capsys: pytest.CaptureFixture[str]) -> None:
