@@ -2,7 +2,7 @@
 """A guest in which something does not end: who waits for what, asked before it is killed.
 
 Asked are, each for itself and with a limit, since any of them may be what hangs: QEMU
-(registers of each CPU), the guest over SSH (the stacks of the workload and of whatever
+(registers and stack of each CPU), the guest over SSH (the stacks of the workload and of whatever
 sleeps uninterruptibly), the kernel by its magic SysRq key: w (blocked tasks), l (what
 each CPU does), d (locks that are held, lockdep kernels only), t (all tasks).  Without
 SSH the key is pressed on the serial line, as a BREAK and a letter, which wants no more
@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from harness.guest import ssh
+from harness.guest import processors, ssh
 from harness.guest.console import Console
 from harness.guest.qmp import Qmp
 from harness.guest.symbols import Symbols
@@ -94,8 +94,9 @@ def examine(
     """
     found = Evidence()
     start = console.received
+    cpus: list[processors.Cpu] = []
     try:
-        found.files["registers.txt"] = qmp.hmp("info registers -a", limit_s)
+        found.files["registers.txt"], cpus = processors.ask(qmp, limit_s)
     except ConnectionError as error:
         found.files["registers.txt"] = f"{error}\n"
     connection: ssh.Connection | None = None
@@ -115,7 +116,8 @@ def examine(
     if symbols is not None:
         for name in ("stacks.txt", "sysrq.txt"):
             found.files[name] = symbols.annotate(found.files[name], stopped)
-    found.summary = summary(found.files, symbols)
+    found.files["cpus.txt"] = "".join(f"{processors.told(cpu, symbols)}\n" for cpu in cpus)
+    found.summary = summary(found.files)
     return found
 
 
@@ -178,7 +180,7 @@ def _await_quiet(console: Console, limit_s: float, slowdown: float) -> None:
         time.sleep(TICK_S)
 
 
-def summary(files: dict[str, str], symbols: Symbols | None = None) -> str:
+def summary(files: Mapping[str, str]) -> str:
     """The first line of the evidence: racers first, then who else is blocked, then CPUs."""
     waiting = _tasks(files.get("stacks.txt", ""), r"== (?P<name>.+) \((?P<id>\d+)\) (?P<state>\S)")
     sysrq = files.get("sysrq.txt", "")
@@ -196,18 +198,7 @@ def summary(files: dict[str, str], symbols: Symbols | None = None) -> str:
     if told:
         more = f"; and {len(told) - WATCHED} more" if len(told) > WATCHED else ""
         return "; ".join(dict.fromkeys(told[:WATCHED])) + more
-    return "; ".join(_cpus(files.get("registers.txt", ""), symbols))
-
-
-def _cpus(registers: str, symbols: Symbols | None) -> list[str]:
-    """Where each CPU is, from "info registers -a": "CPU 0 runs at ffffffff81234567"."""
-    states = re.findall(r"CPU#(\d+).*?[RE]IP=(\S+).*?HLT=(\d)", registers, re.DOTALL)
-    told = []
-    for number, address, halted in states:
-        place = symbols.place(address) if symbols is not None else ""
-        what = "is halted" if halted == "1" else "runs"
-        told.append(f"CPU {number} {what} " + (f"in {place}" if place else f"at {address}"))
-    return told
+    return "; ".join(files.get("cpus.txt", "").splitlines())
 
 
 def ended(files: Mapping[str, str], command: str) -> bool:

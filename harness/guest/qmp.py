@@ -78,9 +78,10 @@ class Qmp:
         except (QMPError, OSError, TimeoutError) as error:
             raise ConnectionError(f"QMP {name}: {error or 'no answer'}") from error
 
-    def hmp(self, line: str, timeout_s: float) -> str:
-        """A human monitor command's text; ConnectionError as above."""
-        return str(self.execute("human-monitor-command", timeout_s, **{"command-line": line}))
+    def hmp(self, line: str, timeout_s: float, cpu: int = 0) -> str:
+        """A human monitor command's text, as of one CPU; ConnectionError as above."""
+        arguments = {"command-line": line, "cpu-index": cpu}
+        return str(self.execute("human-monitor-command", timeout_s, **arguments))
 
     def forwarded_port(self, timeout_s: float) -> int:
         """The host port that leads to the guest's SSH server; ConnectionError if none."""

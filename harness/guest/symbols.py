@@ -68,18 +68,20 @@ class Symbols:
                 lines += self._instructions(code[0], stopped)
         return "\n".join(lines)
 
-    def place(self, address: str) -> str:
-        """Function and place of a raw address (hexadecimal, no 0x): "f (file:line)", or "".
+    def places(self, addresses: Sequence[str]) -> list[str]:
+        """Function and place of each raw address (hexadecimal, no 0x): "f (file:line)", or "".
 
         Only for kernels that lie where they were linked (no CONFIG_RANDOMIZE_BASE).
         """
-        if not _ADDRESS.fullmatch(address):
-            return ""
-        argv = ["addr2line", "-f", "-e", str(self._vmlinux), address]
-        lines = _output(argv, "", _never).splitlines()
-        if len(lines) != 2 or "?" in (lines[0] + lines[1]):
-            return ""
-        return f"{lines[0]} ({_tidy(lines[1])})"
+        asked = [address for address in addresses if _ADDRESS.fullmatch(address)]
+        argv = ["addr2line", "-f", "-e", str(self._vmlinux)]
+        lines = _output(argv, "".join(f"{a}\n" for a in asked), _never).splitlines()
+        known = {
+            address: f"{function} ({_tidy(line)})"
+            for address, function, line in zip(asked, lines[::2], lines[1::2], strict=False)
+            if "?" not in function + line
+        }
+        return [known.get(address, "") for address in addresses]
 
     def _learn(self, calls: Iterable[str], stopped: Callable[[], bool]) -> None:
         new = [call for call in dict.fromkeys(calls) if call not in self._known][:MOST_CALLS]

@@ -37,14 +37,6 @@ BLOCKED = """\
 [    7.124009]  </TASK>
 [    7.124010]  not_of_that_task+0x1/0x2
 """
-REGISTERS = """\
-CPU#0
-RAX=0 RIP=ffffffff81000000 RFL=00000246 [---Z-P-] CPL=0 II=0 A20=1 SMM=0 HLT=1
-CPU#1
-RAX=0 RIP=ffffffff81234567 RFL=00000246 [---Z-P-] CPL=0 II=0 A20=1 SMM=0 HLT=0
-"""
-
-
 def test_racers_come_first_and_sleeping_is_not_a_reason() -> None:
     told = hang.summary({"stacks.txt": STACKS, "sysrq.txt": BLOCKED})
     assert told == (
@@ -102,8 +94,8 @@ def test_without_ssh_the_kernel_is_asked() -> None:
 
 
 def test_when_nobody_waits_the_cpus_are_somewhere() -> None:
-    told = hang.summary({"stacks.txt": "", "sysrq.txt": "", "registers.txt": REGISTERS})
-    assert told == "CPU 0 is halted at ffffffff81000000; CPU 1 runs at ffffffff81234567"
+    told = hang.summary({"stacks.txt": "", "sysrq.txt": "", "cpus.txt": "CPU 0 is\nCPU 1 runs\n"})
+    assert told == "CPU 0 is; CPU 1 runs"
     assert hang.summary({}) == ""
 
 
@@ -113,6 +105,6 @@ def test_a_crowd_is_cut() -> None:
     assert told.endswith("w3 waits in wait_3; and 5 more")
 
 
-@given(st.dictionaries(st.sampled_from(["stacks.txt", "sysrq.txt", "registers.txt"]), st.text()))
+@given(st.dictionaries(st.sampled_from(["stacks.txt", "sysrq.txt", "cpus.txt"]), st.text()))
 def test_never_raises(files: dict[str, str]) -> None:
     hang.summary(files)

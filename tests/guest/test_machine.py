@@ -215,7 +215,8 @@ def test_a_time_out_kills_the_command(machine: Make) -> None:
         assert caught.value.completed.stdout == f"{pid}\n"
         evidence = caught.value.evidence
         assert evidence.answered
-        assert evidence.files.keys() == {"registers.txt", "stacks.txt", "sysrq.txt"}
+        names = {"registers.txt", "cpus.txt", "stacks.txt", "sysrq.txt"}
+        assert evidence.files.keys() == names
         assert "CPU#1" in evidence.files["registers.txt"]
         assert not Path(f"/proc/{pid}").exists()
         assert guest.run("echo fine").stdout == "fine\n"
