@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import shlex
 import shutil
 import time
@@ -40,6 +41,7 @@ from harness.guest.symbols import decoded, where
 
 # The reproducer's contract: all held, at least one exposed, nothing testable.
 EXIT_STATUS = {0: "held", 1: "exposed", 4: "untested"}
+_SHARED = re.compile(r"^\d{3}-[\w.-]+: ")  # the name of a machine that cells share
 # Kinds of splat that say "stuck", not "broken".
 HANGS = frozenset({"hung_task", "soft_lockup", "hard_lockup", "rcu_stall"})
 
@@ -225,7 +227,8 @@ def _settle(
     if error is None:
         attempt.faults += [attempt.emulator] if attempt.emulator else []
     else:
-        said = error.message.removeprefix(f"{cell.name}: ")  # the reader knows the cell
+        said = error.message.removeprefix(f"{cell.name}: ")  # the reader knows the cell ...
+        said = _SHARED.sub("", said)  # ... and need not know its machine
         if attempt.boot_failed:
             attempt.untested = f"did not boot: {said}"
             return
