@@ -65,6 +65,7 @@ class Bar:
     state: str
     title: str
     label: str = ""
+    expected: bool = True
 
 
 @dataclass(frozen=True)
@@ -210,12 +211,15 @@ def _drawing(run: Saved, times: timeline.Timeline) -> Drawing | None:
     rows += [f"guest {lane + 1}" for lane in range(times.lanes)]
     for span in times.spans:
         cell = cells[span.name]
-        title = f"{span.name}: {cell.verdict.state}, {duration(span.end - span.begin)}"
+        title = f"{span.name}: {cell.verdict.state}, {cell.expectation}"
+        title += f", {duration(span.end - span.begin)}"
         title += f", {cell.machine.directory}" if cell.machine else ""
         width = (span.end - span.begin) * scale
         label = span.name if width > len(span.name) * _PER_CHARACTER else ""
         row = first + span.lane
-        bars.append(Bar(_LEFT + span.begin * scale, width, row, cell.verdict.state, title, label))
+        verdict = cell.verdict
+        x = _LEFT + span.begin * scale
+        bars.append(Bar(x, width, row, verdict.state, title, label, verdict.as_expected))
     step = next((step for step in _STEPS if whole / step <= 10), _STEPS[-1])
     ticks = [
         (_LEFT + second * scale, _clock(second)) for second in range(0, int(whole) + 1, step)

@@ -75,12 +75,12 @@ class KillMatrix:
 def find(run: Saved, asked: str | None) -> KillMatrix | None:
     """The kill matrix that belongs to a run.
 
-    That of the run `asked`, a name beside the run's or a path; else the run's own; else
-    the newest beside it whose kernel is one of the run's.  Raises UsageError when there is
-    none of that name, InfraError when it cannot be read.
+    That of the run `asked`, a name beside the run's or under results/, or a path; else the
+    run's own; else the newest beside it whose kernel is one of the run's.  Raises
+    UsageError when there is none of that name, InfraError when it cannot be read.
     """
     if asked is not None:
-        for place in (run.directory.parent / asked, Path(asked)):
+        for place in (run.directory.parent / asked, Path("results") / asked, Path(asked)):
             if (place / FILE).is_file():
                 return _matrix(_load(place / FILE))
         raise UsageError(

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +140,31 @@ def test_harness_report(
         "report.ktap", "junit.xml", "summary.md", "summary.txt"
     ]  # fmt: skip
     assert (made.finished / files.TEXT).is_file()
+
+
+def test_the_commands_of_the_documentation(
+    made: results.Results, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    docs = Path(__file__).parents[2] / "docs" / "reports.md"
+    block = docs.read_text().split("```sh\n")[1].split("```")[0]
+    commands = [shlex.split(line, comments=True) for line in block.splitlines()]
+    assert len(commands) == 3
+    (tmp_path / "results").mkdir()
+    for name, run in (
+        ("latest", made.finished.name),
+        ("20261125T120343Z-default-16e2", made.interrupted.name),
+        ("20261125T115851Z-mutants-default-97ab", made.mutants),
+    ):
+        (tmp_path / "results" / name).symlink_to(made.root / "results" / run)
+    monkeypatch.chdir(tmp_path)
+    for program, *arguments in commands:
+        assert program == "harness"
+        (made.finished / files.HTML).unlink(missing_ok=True)
+        (made.interrupted / files.HTML).unlink(missing_ok=True)
+        assert cli.main(arguments) == 0
+        written = made.interrupted if arguments[-1].endswith("16e2") else made.finished
+        assert (written / files.HTML).is_file()
+    files.write(made.interrupted)
 
 
 def test_harness_report_without_a_run(
