@@ -27,6 +27,7 @@ _BEFORE, _AFTER = 6, 40  # lines around the kernel's complaint
 _TEXT = 128 << 10  # bytes of a report that are read
 _TRIALS = 64 << 20  # and of trials.jsonl
 _CONSOLE = 8 << 20  # bytes of a console that are searched for it
+_OF_ERROR = 4  # lines
 _SEEN = 3  # different sayings of an oracle that are quoted
 # After these the last lines of a console say something.
 _BLAMED = ("crashed", "hung", "lost")
@@ -95,7 +96,7 @@ def gather(run: Path, cell: Cell, room: int) -> Evidence:
     hang = _hang(run, directories, left)
     reports = [path for each in directories for path in sorted((each / "splats").glob("*.txt"))]
     splats = [_file(run, path, left, 0.4) for path in reports[:_SPLATS]]
-    error = _first(run, [each / "error.txt" for each in directories], left)
+    error = _error(run, directories, left)
     return Evidence(
         orders,
         ways,
@@ -144,13 +145,18 @@ def _trial(line: str) -> _Trial | None:
 
 
 def _hang(run: Path, directories: Sequence[Path], left: _Room) -> list[Excerpt]:
-    names = (("who.txt", 0.2), ("stacks.txt", 0.4), ("registers.txt", 0.1))
-    return [
-        _file(run, path, left, share)
-        for each in directories
-        for name, share in names
-        if (path := each / "hang" / name).is_file()
-    ]
+    found = []
+    for place in (each / "hang" for each in directories):
+        if (who := place / "who.txt").is_file():
+            # One line however many wait: a line for each is easier to read.
+            waits = clean(_read(who, _TEXT).strip().replace("; ", "\n"))
+            found.append(Excerpt(str(who.relative_to(run)), "", left.take(waits, 0.2)))
+        # A guest that did not answer has no stacks, but its CPUs were asked.
+        names = ("stacks.txt", "registers.txt")
+        rest = next((place / name for name in names if (place / name).is_file()), None)
+        if rest is not None:
+            found.append(_file(run, rest, left, 0.4))
+    return found
 
 
 def _file(run: Path, path: Path, left: _Room, share: float) -> Excerpt:
@@ -158,9 +164,14 @@ def _file(run: Path, path: Path, left: _Room, share: float) -> Excerpt:
     return Excerpt(str(path.relative_to(run)), "", left.take(text, share))
 
 
-def _first(run: Path, paths: Sequence[Path], left: _Room) -> Excerpt | None:
+def _error(run: Path, directories: Sequence[Path], left: _Room) -> Excerpt | None:
+    """What and where, and what to type; the console, which comes next, is shown by itself."""
+    paths = [each / "error.txt" for each in directories]
     found = next((path for path in paths if path.is_file()), None)
-    return None if found is None else _file(run, found, left, 0.3)
+    if found is None:
+        return None
+    lines = clean(_read(found, _TEXT)).strip().split("\n")[:_OF_ERROR]
+    return Excerpt(str(found.relative_to(run)), "", left.take("\n".join(lines), 0.3))
 
 
 def _console(

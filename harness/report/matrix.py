@@ -47,7 +47,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Matrix:
-    """The cells that are armed, or those that are not."""
+    """The cells of a part of the run, see Saved.parts."""
 
     title: str
     kernels: list[tuple[str, str, int]]  # name, role, columns
@@ -57,15 +57,9 @@ class Matrix:
 
 
 def matrices(run: Saved) -> list[Matrix]:
-    """Armed and unarmed cells are never one figure: a matrix for each that there is."""
+    """One for each part of the run: armed and unarmed cells are never one figure."""
     labelled = len(run.in_order) <= MOST_LABELLED
-    found = []
-    for armed in (True, False):
-        cells = [cell for cell in run.in_order if cell.armed is armed]
-        if cells:
-            title = "Armed" if armed else "Unarmed: windows hold nobody, chance decides"
-            found.append(_matrix(run, cells, title, labelled))
-    return found
+    return [_matrix(run, cells, title, labelled) for title, cells in run.parts]
 
 
 def target(name: str) -> str:

@@ -20,6 +20,9 @@ from harness.experiment.store import LATEST, read_run
 from harness.experiment.trial import Outcome
 
 NOT_RUN = "not run"
+ARMED = "Races, windows armed"
+BY_CHANCE = "Races, windows not armed"
+GATES = "Gates"
 _T = TypeVar("_T")
 _NAME = re.compile(r"([^/]+)/([^/]+)/(.+)")
 
@@ -240,6 +243,19 @@ class Saved:
         found.update((cell.name, cell) for cell in self.not_run)
         first = [found.pop(name) for name in self.document.planned if name in found]
         return [*first, *found.values()]
+
+    @property
+    def parts(self) -> list[tuple[str, list[Cell | Planned]]]:
+        """Cells whose rates are of one kind, in three parts: a title and its cells.
+
+        What was not run does not say whether it is a gate; another cell of its workload may.
+        """
+        gates = {cell.workload for cell in self.cells if cell.kind == "gate"}
+        parts: dict[str, list[Cell | Planned]] = {ARMED: [], BY_CHANCE: [], GATES: []}
+        for cell in self.in_order:
+            races = ARMED if cell.armed else BY_CHANCE
+            parts[GATES if cell.workload in gates else races].append(cell)
+        return [(title, cells) for title, cells in parts.items() if cells]
 
 
 def find(root: Path, asked: str | None) -> Path:

@@ -19,6 +19,7 @@ from harness.report.verdicts import duration, role_lines
 
 WIDTH = 72
 MOST_WRONG = 12  # cells that are told one by one
+LONGEST = 280  # characters of a reason
 _GAP = 2  # between columns
 
 
@@ -39,7 +40,7 @@ def text(run: Saved) -> str:
     if wrong := run.wrong:
         lines += ["", "Not as expected:"]
         for cell in wrong[:MOST_WRONG]:
-            lines += _wrapped(f"{cell.name}: {cell.verdict.reason or cell.verdict.claim}", "* ")
+            lines += _wrapped(f"{cell.name}: {_reason(cell)}", "* ")
             lines += [f"  {line}" for line in _command(cell.command)]
         lines += _wrapped(_more(wrong)) if _more(wrong) else []
     for table in tables(run):
@@ -59,8 +60,7 @@ def markdown(run: Saved) -> str:
     if wrong := run.wrong:
         lines += ["", "### Not as expected", ""]
         for cell in wrong[:MOST_WRONG]:
-            reason = cell.verdict.reason or cell.verdict.claim
-            lines.append(f"* **{_md(cell.name)}**: {cell.verdict.state}: {_md(reason)}  ")
+            lines.append(f"* **{_md(cell.name)}**: {cell.verdict.state}: {_md(_reason(cell))}  ")
             lines.append(f"  {_code(cell.command)}")
         lines += [f"* {_md(_more(wrong))}"] if _more(wrong) else []
     for table in tables(run):
@@ -91,14 +91,8 @@ def headline(run: Saved) -> str:
 
 
 def tables(run: Saved) -> list[Table]:
-    """One for armed cells and gates, one for unarmed ones: their rates are never one figure."""
-    found = []
-    for armed in (True, False):
-        cells = [cell for cell in run.in_order if cell.armed is armed]
-        if cells:
-            title = "Windows armed" if armed else "Windows not armed"
-            found.append(_table(title, cells))
-    return found
+    """One for each part of the run: its rates are of one kind."""
+    return [_table(title, cells) for title, cells in run.parts]
 
 
 def _table(title: str, cells: Sequence[Cell | Planned]) -> Table:
@@ -172,6 +166,12 @@ def _facts(run: Saved) -> Iterator[str]:
             f"host: {host.get('machine', '?')}, kernel {host.get('kernel', '?')},"
             f" {host.get('cpus', '?')} CPUs, {host.get('memory_mib', '?')} MiB"
         )
+
+
+def _reason(cell: Cell) -> str:
+    """Why it is not as expected; who waits for whom in a hung guest may be a page."""
+    said = cell.verdict.reason or cell.verdict.claim
+    return said if len(said) <= LONGEST else f"{said[:LONGEST]}..."
 
 
 def _more(wrong: Sequence[Cell]) -> str:

@@ -74,6 +74,27 @@ def test_earlier_attempts_are_not_the_verdict_s(place: Path, tmp_path: Path, cel
     assert gather(tmp_path, cell, ROOM) == evidence.Evidence()
 
 
+def test_a_hang_is_a_line_for_each_that_waits(place: Path, tmp_path: Path, cell: Cell) -> None:
+    (place / "hang").mkdir()
+    waits = [f"t{n} waits in f (a.c:{n})" for n in range(99)]
+    (place / "hang" / "who.txt").write_text("; ".join(waits))
+    (place / "hang" / "registers.txt").write_text("CPU#0\n")
+    found = gather(tmp_path, cell, 60_000).hang
+    assert [each.path.split("/")[-1] for each in found] == ["who.txt", "registers.txt"]
+    assert found[0].text.split("\n") == waits
+    (place / "hang" / "stacks.txt").write_text("t0\n f+0x1/0x2\n")
+    found = gather(tmp_path, cell, 60_000).hang
+    assert [each.path.split("/")[-1] for each in found] == ["who.txt", "stacks.txt"]
+
+
+def test_the_console_is_not_told_twice(place: Path, tmp_path: Path, cell: Cell) -> None:
+    lines = [f"[ 1.0] console {n}" for n in range(50)]
+    (place / "error.txt").write_text("\n".join(["the kernel panicked", "less x", *lines]))
+    error = gather(tmp_path, cell, ROOM).error
+    assert error is not None
+    assert error.text.split("\n") == ["the kernel panicked", "less x", *lines[:2]]
+
+
 def test_orders_and_what_the_oracle_said(place: Path, tmp_path: Path, cell: Cell) -> None:
     trials = [
         {"trial": 1, "outcome": "exposed", "order": "overlap", "why": "old", "way": "loose"},
