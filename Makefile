@@ -17,13 +17,16 @@ help:
 setup:
 	@./setup.sh
 
+setup-tests:
+	@./setup.sh --tests
+
 run: setup
 	@.venv/bin/harness run $(PLAN) $(ARGS)
 
-test: setup
+test: setup-tests
 	@$(PYTEST)
 
-test-unit: setup
+test-unit: setup-tests
 	@$(PYTEST) -m 'not vm and not bench and not slow'
 
 faults: setup
@@ -40,4 +43,4 @@ clean:
 	rm -rf .venv *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache workloads/out
 	find harness tests -name __pycache__ -type d -exec rm -rf {} +
 
-.PHONY: help setup run test test-unit faults bench lint clean
+.PHONY: help setup setup-tests run test test-unit faults bench lint clean

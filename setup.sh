@@ -7,6 +7,8 @@
 # Exit: 0 ready; 2 a person must act (not Debian; neither root nor sudo; no
 # Python 3.11); 125 apt or pip failed.
 #
+#   --tests                   also those of tests/packages.txt, which only tests need
+#
 #   HARNESS_SKIP_PACKAGES=1   do not look at packages, only make .venv
 #   HARNESS_PYTHON=PROGRAM    make .venv with this Python
 #   HARNESS_OS_RELEASE=FILE   instead of /etc/os-release (tests)
@@ -16,6 +18,7 @@ LC_ALL=C.UTF-8
 export LC_ALL
 
 stamp=.venv/.setup-stamp
+lists=vm/packages.txt
 
 say() {
 	printf 'setup: %s\n' "$*" >&2
@@ -28,14 +31,15 @@ die() {
 	exit "$status"
 }
 
-# Package names of vm/packages.txt, one per line.
+# Package names of the lists, one per line.
 packages() {
-	while read -r name _; do
+	# shellcheck disable=SC2086 # several names
+	cat $lists | while read -r name _; do
 		case $name in
 		'' | '#'*) ;;
 		*) printf '%s\n' "$name" ;;
 		esac
-	done <vm/packages.txt
+	done
 }
 
 is_debian() {
@@ -71,7 +75,8 @@ $name
 }
 
 print_list() {
-	sed -n '/^[^#]/p' vm/packages.txt >&2
+	# shellcheck disable=SC2086
+	sed -n '/^[^#]/p' $lists >&2
 }
 
 # Lines of a log that say why, best first, on one line.
@@ -155,11 +160,18 @@ check_packages() {
 	if ! is_debian; then
 		say "this is not a Debian-like system: install what it calls these Debian packages"
 		print_list
-		die 2 "then type: HARNESS_SKIP_PACKAGES=1 ./setup.sh"
+		die 2 "then type: HARNESS_SKIP_PACKAGES=1 ./setup.sh${asked:+ $asked}"
 	fi
 	missing=$(missing_packages)
 	[ -z "$missing" ] || install_packages "${missing% }"
 }
+
+asked=${1:-}
+case $asked in
+'') ;;
+--tests) lists="$lists tests/packages.txt" ;;
+*) die 2 "no option $asked; there is only --tests" ;;
+esac
 
 # Two `make` in one checkout: the second waits here for the first.
 if command -v flock >/dev/null 2>&1; then

@@ -28,6 +28,7 @@ from harness.errors import (
 )
 from harness.events import Event, Listener
 from harness.options import Parser, Version
+from harness.report import verb as report_verb
 
 if TYPE_CHECKING:
     from harness.config import Config
@@ -295,6 +296,10 @@ def _parser() -> argparse.ArgumentParser:
         _verb(verbs, "mutants", mutants,
               "turn off one lock site at a time and see that it is noticed",
               "harness mutants default -f ext4 -x fault")
+    )  # fmt: skip
+    report_verb.options(
+        _verb(verbs, "report", report_verb.report, "make a run's reports: HTML, KTAP, JUnit, text",
+              "harness report --mutants 20261125T115851Z-mutants-default-97ab")
     )  # fmt: skip
     _verb(
         verbs, "list", list_, "show everything in harness.toml", "harness --config other.toml list"

@@ -179,6 +179,17 @@ def test_every_line_of_the_list_says_why() -> None:
     assert all(len(need.why) > 10 for need in needs)
 
 
+def test_packages_of_tests_have_a_list_of_the_same_form() -> None:
+    of_tests = doctor.needs(REPOSITORY / "tests" / "packages.txt")
+    assert "chromium" in {need.package for need in of_tests}
+    assert all(len(need.why) > 10 for need in of_tests)
+
+
+def test_packages_of_tests_are_not_missed(machine: Machine) -> None:
+    assert not (machine.programs / "chromium").exists()
+    assert machine.examine()[0] == 0
+
+
 def test_a_harness_without_its_checkout(tmp_path: Path) -> None:
     with pytest.raises(InfraError, match="cannot read the list of packages"):
         doctor.needs(tmp_path / "packages.txt")

@@ -63,7 +63,8 @@ class Box:
         self.bin = self.fakes / "bin"
         self.bin.mkdir(parents=True)
         (self.checkout / "vm").mkdir(parents=True)
-        for name in ("setup.sh", "pyproject.toml", "vm/packages.txt"):
+        (self.checkout / "tests").mkdir()
+        for name in ("setup.sh", "pyproject.toml", "vm/packages.txt", "tests/packages.txt"):
             shutil.copy(REPOSITORY / name, self.checkout / name)
         for name in REAL.split():
             real = shutil.which(name)
@@ -95,10 +96,10 @@ class Box:
             **extra,
         }
 
-    def run(self, **environment: str) -> tuple[int, list[str]]:
+    def run(self, *arguments: str, **environment: str) -> tuple[int, list[str]]:
         """Exit status and what it said."""
         done = subprocess.run(
-            ["./setup.sh"], cwd=self.checkout, env=self.environment(**environment),
+            ["./setup.sh", *arguments], cwd=self.checkout, env=self.environment(**environment),
             capture_output=True, text=True, timeout=60,
         )  # fmt: skip
         assert done.stdout == ""
@@ -139,6 +140,28 @@ def test_missing_packages_are_listed_and_installed_as_root(box: Box) -> None:
     assert " -y " in log[2]
     assert log[1] == log[3] == "frontend noninteractive"
     assert not list(box.fakes.glob("harness-apt.*"))
+
+
+def test_what_only_tests_need_is_installed_for_tests_only(box: Box) -> None:
+    assert box.run()[0] == 0
+    assert not [line for line in box.log() if "chromium" in line]
+    code, said = box.run("--tests")
+    assert (code, said[0]) == (0, "setup: missing Debian packages: chromium")
+    assert box.run("--tests") == (0, [])
+
+
+def test_elsewhere_the_packages_of_tests_are_listed_too(box: Box) -> None:
+    (box.fakes / "os-release").write_text("ID=fedora\n")
+    code, said = box.run("--tests")
+    assert code == 2
+    assert said[-1] == "setup: then type: HARNESS_SKIP_PACKAGES=1 ./setup.sh --tests"
+    assert any(line.startswith("chromium ") for line in said)
+    assert any(line.startswith("qemu-system-x86 ") for line in said)
+    assert not any(line.startswith("chromium ") for line in box.run()[1])
+
+
+def test_an_option_that_there_is_not(box: Box) -> None:
+    assert box.run("--test") == (2, ["setup: no option --test; there is only --tests"])
 
 
 def test_a_removed_package_is_seen_although_the_venv_is_ready(box: Box) -> None:
@@ -306,12 +329,16 @@ def test_the_scripts_parse() -> None:
         assert os.access(REPOSITORY / script, os.X_OK)
 
 
-@pytest.mark.parametrize("target", ["run", "test", "test-unit", "bench", "lint"])
-def test_every_target_sets_up_first(target: str) -> None:
+@pytest.mark.parametrize(
+    ("target", "setup"),
+    [("run", "./setup.sh"), ("test", "./setup.sh --tests"), ("test-unit", "./setup.sh --tests"),
+     ("bench", "./setup.sh"), ("lint", "./setup.sh")],
+)  # fmt: skip
+def test_every_target_sets_up_first(target: str, setup: str) -> None:
     """`make -n` prints what would be run, in order."""
     done = subprocess.run(
         ["make", "-n", target], cwd=REPOSITORY, capture_output=True, text=True, check=True
     )
     first, second = [line for line in done.stdout.splitlines() if "make" not in line][:2]
-    assert first == "./setup.sh"
+    assert first == setup
     assert second.startswith(".venv/bin/")

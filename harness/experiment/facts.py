@@ -3,21 +3,31 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import os
 import platform
+import re
 import shlex
+import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict
+from email.errors import MessageError
+from email.header import decode_header, make_header
+from email.parser import BytesHeaderParser
 from pathlib import Path
 from typing import Any
 
-from harness.config import Config, Guest, Plan
+from harness.config import Config, Guest, Plan, Tree
+from harness.errors import UsageError
 from harness.experiment.cell import Attempt
 from harness.experiment.plan import Cell
 from harness.experiment.statistics import trials_needed
 from harness.experiment.verdict import Verdict
+from harness.guest.qemu import PROGRAM
 from harness.guest.symbols import where
+from harness.kernel import series
 from harness.kernel.build import Image
 
 
@@ -109,7 +119,35 @@ def kernel(image: Image, cfg: Config) -> dict[str, Any]:
         key: str(value) if isinstance(value, Path) else value
         for key, value in asdict(image).items()
     }
-    return {**values, "tree": cfg.kernel[image.kernel].tree}
+    tree = cfg.tree[name := cfg.kernel[image.kernel].tree]
+    return {**values, "tree": name, "source": _source(tree), "patches": _patches(image, tree, cfg)}
+
+
+def _source(tree: Tree) -> str:
+    what = {"debian": tree.package, "git": f"{tree.url} {tree.ref}"}.get(tree.kind, tree.path)
+    return f"{tree.kind}: {what}"
+
+
+def _patches(image: Image, tree: Tree, cfg: Config) -> list[dict[str, str]]:
+    """Subject and sha256 of each patch; none where the files are gone since the build."""
+    found = []
+    for name in image.series:
+        try:
+            for path in series.patches(name, tree.line, cfg.root):
+                content = path.read_bytes()
+                patch = {"series": name, "file": path.name, "subject": _subject(content)}
+                found.append({**patch, "hash": hashlib.sha256(content).hexdigest()[:12]})
+        except (UsageError, OSError):
+            continue
+    return found
+
+
+def _subject(patch: bytes) -> str:
+    """What the patch does, of a mail that git format-patch wrote."""
+    said = str(BytesHeaderParser().parsebytes(patch)["subject"] or "")
+    with contextlib.suppress(MessageError, LookupError, ValueError):
+        said = str(make_header(decode_header(said)))
+    return re.sub(r"^\[[^]]*\] *", "", " ".join(said.split()))
 
 
 def guest(name: str, asked: Guest) -> dict[str, Any]:
@@ -138,6 +176,17 @@ def host() -> dict[str, Any]:
         "load": load(),
         "python": platform.python_version(),
     }
+
+
+def qemu() -> str:
+    """The emulator's own account of its version; "" when it has none."""
+    try:
+        done = subprocess.run(
+            [PROGRAM, "--version"], capture_output=True, text=True, timeout=20, check=False
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout.split("\n", 1)[0].strip()
 
 
 def load() -> float:

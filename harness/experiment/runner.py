@@ -51,6 +51,7 @@ class Rooms:
     probe_accelerator: Callable[[str], Accelerator] = qemu.probe_accelerator
     digest: Callable[[Mapping[str, Path]], str] = programs.digest
     machine: Callable[[MachineSpec, Path, Path, Path, Listener, str], Bootable] = _machine
+    emulator: Callable[[], str] = facts.qemu
 
 
 def run_plan(
@@ -214,6 +215,7 @@ class _Runner:
         # built only to read that QEMU is missing.
         with _stage(stages, "accelerator"):
             accelerator = self.rooms.probe_accelerator(self.guest.accel)
+            document["qemu"] = self.rooms.emulator()
         document["accelerator"] = accelerator.name
         document["accelerator_reason"] = accelerator.reason
         document["slowdown"] = accelerator.slowdown
@@ -232,6 +234,7 @@ class _Runner:
                 resume.check_kernel(image, document)
                 images[kernel] = image
                 document["kernels"][kernel] = facts.kernel(image, self.cfg)
+                self.store.keep_config(kernel, image.dotconfig)
                 self.store.save()
         document["guest"] = facts.guest(self.plan.guest, self.guest)
         # Only a run that got as far as its first cell deserves to be the latest.

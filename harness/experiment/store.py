@@ -241,6 +241,15 @@ class Run:
             path.mkdir(parents=True, exist_ok=True)
         return path
 
+    def keep_config(self, kernel: str, dotconfig: Path) -> None:
+        """Copies a kernel's configuration to kernels/<name>.config, while it is there."""
+        place = self.directory / "kernels"
+        with contextlib.suppress(OSError):
+            text = dotconfig.read_text(encoding="utf-8", errors="backslashreplace")
+            with writing(self.directory):
+                place.mkdir(exist_ok=True)
+            write_text(place / f"{kernel}.config", text)
+
     def point_latest(self) -> None:
         """Makes results/latest this run, atomically: readers see the old or the new one."""
         temporary = self.root / f".{LATEST}.{secrets.token_hex(4)}"

@@ -102,8 +102,7 @@ def summary(run: Mapping[str, Any], directory: str = "") -> list[str]:
     wrong = [cell for cell in cells if not cell["verdict"]["as_expected"]]
     for cell in wrong:
         lines.append(f"not as expected: {cell['name']}: {cell['verdict']['reason']}")
-    for role in dict.fromkeys(cell["role"] for cell in cells):
-        lines += _role(role, [cell for cell in cells if cell["role"] == role])
+    lines += role_lines(cells)
     lines += [_comparison(each) for each in run.get("comparisons", ())]
     if run["status"] != "finished":
         left = len(run.get("not_run", ()))
@@ -122,6 +121,14 @@ def summary(run: Mapping[str, Any], directory: str = "") -> list[str]:
         first = min(wrong, key=lambda cell: cell["verdict"]["state"] in ("untested", "lost"))
         lines.append(f"look at: less -R {place}/{first['directory']}/console.log")
         lines.append(f"run it again: {first['rerun'].removeprefix('exec ')}")
+    return lines
+
+
+def role_lines(cells: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What the cells of each role showed, as one sentence for each thing asked of it."""
+    lines = []
+    for role in dict.fromkeys(cell["role"] for cell in cells):
+        lines += _role(role, [cell for cell in cells if cell["role"] == role])
     return lines
 
 

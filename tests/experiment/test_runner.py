@@ -89,6 +89,9 @@ def test_run_json_has_what_was_promised(tmp_path: Path) -> None:
     assert document["first_trial_s"] >= 0
     assert document["kernels"]["stock"]["release"] == "6.12.0-stock"
     assert document["kernels"]["stock"]["tree"] == "t"
+    assert document["kernels"]["stock"]["source"] == "dir: linux"
+    assert document["kernels"]["stock"]["patches"] == []
+    assert document["qemu"] == "QEMU emulator version 7.2.0"
     assert document["guest"] == {
         "name": "small",
         "cpus": 2,
@@ -135,6 +138,17 @@ def test_a_cell_directory_is_self_contained(tmp_path: Path) -> None:
         assert entry["preflight"]["cpus_online"] == 2
         assert entry["header"]["seed"] == cell["seed"]
         assert entry["verdict"] == cell["verdict"]
+
+
+def test_configurations_are_kept_while_they_are_there(tmp_path: Path) -> None:
+    dotconfig = tmp_path / "cache" / "stock" / ".config"
+    dotconfig.parent.mkdir(parents=True)
+    dotconfig.write_bytes(b"CONFIG_A=y\n# \xff\n")
+    _document, code, directory = run(tmp_path, Lab())
+    assert code == 0
+    kept = list((directory / "kernels").iterdir())
+    assert [path.name for path in kept] == ["stock.config"]
+    assert kept[0].read_text() == "CONFIG_A=y\n# \\xff\n"
 
 
 def test_rerun_runs_the_cell_and_its_control(tmp_path: Path) -> None:

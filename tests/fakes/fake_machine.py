@@ -37,6 +37,7 @@ class Script:
     raw_preflight: str | None = None
     outcomes: Callable[[int, bool], str] = lambda _number, on: "exposed" if on else "held"
     hits: int = 1
+    data: Mapping[str, Any] = field(default_factory=dict)  # what each trial says besides
     header: Mapping[str, Any] = field(default_factory=dict)  # what differs
     lines: Sequence[str] | None = None  # instead of all output
     status: int | None = None  # instead of the fitting one
@@ -64,7 +65,7 @@ class FakeMachine:
         self.mounted = ""  # the file system
 
     def __enter__(self) -> Self:
-        (self.directory / "console.log").write_text("console\n")
+        (self.directory / "console.log").write_bytes(self.script.console)
         (self.directory / "disk.img").write_text("disk\n")
         if self.script.boot_error is not None:
             raise self.script.boot_error
@@ -174,7 +175,8 @@ class FakeMachine:
         for number in range(1, wanted + 1):
             outcome = self.script.outcomes(number, bool(switches))
             hits = {name: self.script.hits for name, *_ in windows}
-            yield "# " + json.dumps({"trial": number, "outcome": outcome, "window_hits": hits})
+            told = {"trial": number, "outcome": outcome, "window_hits": hits}
+            yield "# " + json.dumps({**told, **self.script.data})
             skip = " # SKIP not reached" if outcome == "untested" else ""
             yield f"{RESULT[outcome]} {number} trial-{number}{skip}"
         if "--limit" in asked:
@@ -243,7 +245,14 @@ class Lab:
             self.machines.append(FakeMachine(self, self.script(name), spec, directory, name))
             return self.machines[-1]
 
-        return Rooms(ensure, compile_workloads, probe, lambda _programs: self.digest, machine)
+        return Rooms(
+            ensure,
+            compile_workloads,
+            probe,
+            lambda _programs: self.digest,
+            machine,
+            lambda: "QEMU emulator version 7.2.0",
+        )
 
 
 def image(name: str, cfg: Config, cache: Path) -> Image:
@@ -261,6 +270,6 @@ def image(name: str, cfg: Config, cache: Path) -> Image:
         built=False,
         seconds=0.0,
         source_commit="c0ffee",
-        series=[],
+        series=list(cfg.kernel[name].series),
         compiler="gcc 12",
     )
