@@ -19,15 +19,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from harness import afterwards, completion, ending, options
+from harness.booting import boot_verb
 from harness.errors import (
-    EXIT_CANNOT_TEST,
     EXIT_EXPECTED,
     EXIT_INTERRUPTED,
     HarnessError,
     UsageError,
 )
 from harness.events import Event, Listener
-from harness.options import Parser, Version
+from harness.options import Parser, Version, known
 from harness.report import verb as report_verb
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def build(args: argparse.Namespace) -> int:
     # A kernel that no plan runs (one for a benchmark) is built when it is named.
     planned = {name for plan in config.plan.values() for name in plan.kernels}
     wanted = args.kernels or [name for name in config.kernel if name in planned]
-    names = [_known("kernel", name, config.kernel) for name in wanted]
+    names = [known("kernel", name, config.kernel) for name in wanted]
     cache = cache_dir()
     args.kept = f"what is compiled is kept; go on with: harness build {shlex.join(names)}"
     with terminal(view=args.view) as listen:
@@ -151,7 +151,7 @@ def _each_patch(args: argparse.Namespace) -> int:
     if len(args.kernels) != 1:
         raise UsageError("--each-patch takes one kernel", hint="harness build stock --each-patch")
     config = _config(args)
-    name = _known("kernel", args.kernels[0], config.kernel)
+    name = known("kernel", args.kernels[0], config.kernel)
 
     def going_on(how: str) -> None:
         args.kept = f"what is compiled is kept; go on with: {how}"
@@ -167,52 +167,6 @@ def _each_patch(args: argparse.Namespace) -> int:
     )
 
 
-def boot(args: argparse.Namespace) -> int:
-    """Boot a kernel to a shell on the serial console, or run one command over SSH."""
-    if args.command is None and not args.ssh and not sys.stdin.isatty():
-        raise UsageError(
-            "a shell on the serial console needs a terminal",
-            hint=f"harness boot {args.kernel} --exec 'uname -r'",
-        )
-    from harness.guest.machine import Machine, MachineSpec
-    from harness.guest.programs import compile_workloads
-    from harness.guest.qemu import probe_accelerator
-    from harness.kernel.build import ensure
-    from harness.places import boot_directory, cache_dir
-    from harness.report.terminal import terminal
-
-    config, cache = _config(args), cache_dir()
-    guest = config.guest[_known("guest", args.guest or next(iter(config.guest)), config.guest)]
-    _known("kernel", args.kernel, config.kernel)
-    with terminal(view=args.view) as listen:
-        image = ensure(args.kernel, config, cache, listen)
-        programs = compile_workloads(config.root, cache, listen)
-        shell = ("harness.shell=1",) if args.command is None and not args.ssh else ()
-        accelerator = probe_accelerator(guest.accel)
-        spec = MachineSpec.of(guest, image.bzimage, accelerator, programs, *shell)
-    with (
-        boot_directory(cache, args.kernel) as directory,
-        Machine(spec, directory, config.root, cache, name=args.kernel) as machine,
-    ):
-        argv = machine.invite()  # also for `harness ssh` in another terminal
-        if args.ssh:
-            afterwards.enter(argv)
-        elif args.command is None:
-            machine.interact()
-        else:
-            done = machine.run(args.command, timeout_s=args.timeout)
-        splats = machine.splats()
-        for splat in splats:
-            ending.say(f"harness: warning: the kernel complained: {splat.title}")
-    if args.command is None or args.ssh:
-        panicked = any(splat.kind in ("panic", "init_died") for splat in splats)
-        return EXIT_CANNOT_TEST if panicked else EXIT_EXPECTED
-    ending.write(sys.stdout, done.stdout)
-    ending.write(sys.stderr, done.stderr)
-    # A status outside 0..255 means that a signal ended the remote shell.
-    return done.status if 0 <= done.status <= 255 else EXIT_CANNOT_TEST
-
-
 def mutants(args: argparse.Namespace) -> int:
     """Turn off one lock site at a time; 0 when each is noticed and nothing else fires."""
     from harness.mutants import run as run_mutants
@@ -220,7 +174,7 @@ def mutants(args: argparse.Namespace) -> int:
     from harness.report.terminal import terminal
 
     config = _config(args)
-    _known("plan", args.plan, config.plan)
+    known("plan", args.plan, config.plan)
     with terminal(view=args.view) as listen:
         matrix, directory = run_mutants(
             config,
@@ -289,7 +243,7 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     options.build_options(_verb(verbs, "build", build, "build kernels", "harness build stock"))
     options.boot_options(
-        _verb(verbs, "boot", boot, "boot a kernel to a shell, or run a command in it",
+        _verb(verbs, "boot", boot_verb(_config), "boot a kernel to a shell, or run a command in it",
               "harness boot control --exec 'cat /proc/version'")
     )  # fmt: skip
     options.mutants_options(
@@ -362,16 +316,6 @@ def _config(args: argparse.Namespace) -> Config:
         f"no harness.toml in {here} or any directory above it",
         hint="harness --config FILE ..., or cd to the checkout",
     )
-
-
-def _known(kind: str, name: str, names: dict[str, Any]) -> str:
-    from harness.config import nearest
-
-    if name not in names:
-        raise UsageError(
-            f"no {kind} '{name}' in harness.toml{nearest(name, names)}", hint="harness list"
-        )
-    return name
 
 
 def _remembering(args: argparse.Namespace, listen: Listener) -> Listener:

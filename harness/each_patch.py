@@ -22,7 +22,7 @@ from harness.errors import (
 from harness.events import Event, Listener, silent
 from harness.experiment.allow import divide, rules
 from harness.experiment.preflight import DEVICE, MOUNT_POINT, ended
-from harness.guest import splat
+from harness.guest import splat, symbols
 from harness.guest.machine import Machine, MachineSpec
 from harness.guest.qemu import Accelerator, probe_accelerator
 from harness.kernel.steps import Step, steps
@@ -121,6 +121,7 @@ def _boot(
             raise InfraError(f"{step}: {fault}", hint="the same command again")
         found = [*machine.splats(), *splat.scan(dmesg.encode())]
         splats, _allowed = divide(found, rules(cfg, step.image.kernel))
+        splats = symbols.decoded(splats, symbols.beside(image.bzimage))
     told = {each.title: each.text for each in reversed(splats)}
     return "; ".join([*reversed(told), *wrong]), "\n\n".join(reversed(told.values()))
 

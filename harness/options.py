@@ -103,6 +103,17 @@ def run_options(parser: argparse.ArgumentParser) -> None:
     view_options(parser)
 
 
+def known(kind: str, name: str, names: dict[str, Any]) -> str:
+    """`name`, if it is one of `names` of harness.toml; UsageError with the nearest if not."""
+    from harness.config import nearest
+
+    if name not in names:
+        raise UsageError(
+            f"no {kind} '{name}' in harness.toml{nearest(name, names)}", hint="harness list"
+        )
+    return name
+
+
 def view_options(parser: argparse.ArgumentParser) -> None:
     """How much a verb that takes long says on its way."""
     parser.set_defaults(view="")

@@ -35,19 +35,22 @@ def find(root: Path, name: str = "") -> Path:
         path = root / LATEST
         if (path / "run.json").is_file():
             return path.resolve()
-        raise UsageError(f"no run in {root} yet", hint="harness run")
-    if (Path(name) / "run.json").is_file():
-        return Path(name).resolve()
+        raise UsageError(f"no run yet: {root / LATEST} is missing", hint="harness run")
+    for path in (root / name, Path(name)):
+        if (path / "run.json").is_file():
+            return path.resolve()
     runs = every(root)
-    found = [path for path in runs if path.name == name] or [
-        path for path in runs if name in path.name
-    ]
+    found = [path for path in runs if name in path.name]
     if len(found) == 1:
         return found[0]
     if found:
         raise UsageError(
             f"{name!r} may be any of {len(found)} runs: {', '.join(p.name for p in found[-3:])}",
             hint=f"ls {root}",
+        )
+    if any((place / "mutants.json").is_file() for place in (root / name, Path(name))):
+        raise UsageError(
+            f"{name} has a kill matrix and no run", hint=f"harness report --mutants {name}"
         )
     near = difflib.get_close_matches(name, [path.name for path in runs], n=1)
     raise UsageError(

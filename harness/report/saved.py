@@ -14,9 +14,9 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from harness.errors import InfraError, UsageError
+from harness.errors import InfraError
 from harness.experiment.plan import UNARMED
-from harness.experiment.store import LATEST, read_run
+from harness.experiment.store import read_run
 from harness.experiment.trial import Outcome
 
 NOT_RUN = "not run"
@@ -256,23 +256,6 @@ class Saved:
             races = ARMED if cell.armed else BY_CHANCE
             parts[GATES if cell.workload in gates else races].append(cell)
         return [(title, cells) for title, cells in parts.items() if cells]
-
-
-def find(root: Path, asked: str | None) -> Path:
-    """The directory of the run `asked`: a name under `root`, or a path; None = the latest.
-
-    UsageError when there is no such run.
-    """
-    places = [root / (asked or LATEST)] + ([Path(asked)] if asked else [])
-    for place in places:
-        if (place / "run.json").is_file():
-            return place.resolve()
-    if asked and any((place / "mutants.json").is_file() for place in places):
-        raise UsageError(
-            f"{asked} has a kill matrix and no run", hint=f"harness report --mutants {asked}"
-        )
-    what = f"no run {asked!r} in {root}" if asked else f"no run yet: {root / LATEST} is missing"
-    raise UsageError(what, hint=f"ls {root}" if asked else "harness run")
 
 
 def load(directory: Path) -> Saved:

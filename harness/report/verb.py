@@ -12,7 +12,7 @@ from harness.errors import EXIT_EXPECTED
 def options(parser: argparse.ArgumentParser) -> None:
     """What `harness report` takes."""
     parser.add_argument(
-        "run", nargs="?", metavar="RUN",
+        "run", nargs="?", default="", metavar="RUN",
         help="a name under results/, or a path (default: latest)",
     )  # fmt: skip
     parser.add_argument(
@@ -22,9 +22,9 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def report(args: argparse.Namespace) -> int:
     """Make every report of a run, from what it stored; prints their paths."""
-    from harness.report import files, saved
+    from harness.report import files, runs
 
-    directory = saved.find(Path("results").absolute(), args.run)
+    directory = runs.find(Path("results").absolute(), args.run)
     here = Path.cwd()
     for path in files.write(directory, args.mutants):
         print(path.relative_to(here) if path.is_relative_to(here) else path)

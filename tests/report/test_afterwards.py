@@ -92,7 +92,7 @@ def test_two_kernels_of_one_run(tmp_path: Path) -> None:
 
 def test_finding_runs_and_cells(tmp_path: Path) -> None:
     root = tmp_path / "results"
-    with pytest.raises(UsageError, match="no run in"):
+    with pytest.raises(UsageError, match="no run yet"):
         runs.find(root)
     document, _, first = run(tmp_path, Lab())
     _, _, second = run(tmp_path, Lab())

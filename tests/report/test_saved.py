@@ -13,36 +13,36 @@ import pytest
 from harness import cli
 from harness.errors import InfraError, UsageError
 from harness.experiment import store
-from harness.report import files, kills, saved
+from harness.report import files, kills, runs, saved
 from harness.report.saved import Planned
 from tests.fakes import results
 
 
 def test_the_latest_run_is_meant_when_none_is_named(made: results.Results) -> None:
     root = made.root / "results"
-    assert saved.find(root, None) == made.interrupted
-    assert saved.find(root, made.finished.name) == made.finished
-    assert saved.find(root, "latest") == made.interrupted
+    assert runs.find(root) == made.interrupted
+    assert runs.find(root, made.finished.name) == made.finished
+    assert runs.find(root, "latest") == made.interrupted
 
 
 def test_a_path_will_do(made: results.Results, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(made.root)
     asked = f"results/{made.finished.name}/"
-    assert saved.find(Path("/nonexistent"), asked) == made.finished
+    assert runs.find(Path("/nonexistent"), asked) == made.finished
 
 
 def test_a_run_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no run 'x' in") as error:
-        saved.find(tmp_path, "x")
+        runs.find(tmp_path, "x")
     assert error.value.hint == f"ls {tmp_path}"
     with pytest.raises(UsageError, match="no run yet") as error:
-        saved.find(tmp_path, None)
+        runs.find(tmp_path)
     assert error.value.hint == "harness run"
 
 
 def test_a_kill_matrix_is_no_run(made: results.Results) -> None:
     with pytest.raises(UsageError, match="a kill matrix and no run") as error:
-        saved.find(made.root / "results", made.mutants)
+        runs.find(made.root / "results", made.mutants)
     assert error.value.hint == f"harness report --mutants {made.mutants}"
 
 
