@@ -28,6 +28,7 @@ from harness.errors import (
 )
 from harness.events import Event, Listener
 from harness.options import Parser, Version
+from harness.series import verbs as series_verbs
 
 if TYPE_CHECKING:
     from harness.config import Config
@@ -252,6 +253,11 @@ def doctor(args: argparse.Namespace) -> int:
     return examine(cache_dir(), Path("results").absolute(), print)
 
 
+def series(args: argparse.Namespace) -> int:
+    """Import, list, apply, check and export series of patches."""
+    return series_verbs.run(args, _config(args))
+
+
 # --- the command line ---------------------------------------------------------
 
 
@@ -278,6 +284,11 @@ def _parser() -> argparse.ArgumentParser:
               "turn off one lock site at a time and see that it is noticed",
               "harness mutants default -f ext4 -x fault")
     )  # fmt: skip
+    series_verbs.options(
+        _verb(verbs, "series", series, "import, check or export series of patches",
+              series_verbs.EXAMPLE),
+        _configurable,
+    )  # fmt: skip
     _verb(
         verbs, "list", list_, "show everything in harness.toml", "harness --config other.toml list"
     )
@@ -295,9 +306,13 @@ def _verb(
         epilog=f"example:\n  {example}",
     )
     parser.set_defaults(verb=function)
+    _configurable(parser)
+    return parser
+
+
+def _configurable(parser: argparse.ArgumentParser) -> None:
     # Accepted after the verb too; SUPPRESS keeps the value given before it.
     _config_option(parser, argparse.SUPPRESS)
-    return parser
 
 
 def _config_option(parser: argparse.ArgumentParser, default: str | None) -> None:
