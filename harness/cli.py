@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from harness import ending, options
+from harness import ending, options, skeleton
 from harness.errors import (
     EXIT_CANNOT_TEST,
     EXIT_EXPECTED,
@@ -258,6 +258,11 @@ def series(args: argparse.Namespace) -> int:
     return series_verbs.run(args, _config(args))
 
 
+def new(args: argparse.Namespace) -> int:
+    """A race or a series to start from."""
+    return skeleton.run(args, _config(args))
+
+
 # --- the command line ---------------------------------------------------------
 
 
@@ -289,6 +294,9 @@ def _parser() -> argparse.ArgumentParser:
               series_verbs.EXAMPLE),
         _configurable,
     )  # fmt: skip
+    skeleton.options(
+        _verb(verbs, "new", new, "begin a race or a series", skeleton.EXAMPLE), _configurable
+    )
     _verb(
         verbs, "list", list_, "show everything in harness.toml", "harness --config other.toml list"
     )

@@ -150,7 +150,7 @@ def complaint(capsys: pytest.CaptureFixture[str]) -> list[str]:
 @pytest.mark.parametrize(
     "verb",
     ["", "run", "build", "boot", "list", "doctor", "series", "series import", "series list",
-     "series apply", "series check", "series export"],
+     "series apply", "series check", "series export", "new", "new race", "new series"],
 )  # fmt: skip
 def test_help_fits_a_screen_and_shows_an_example(
     verb: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
