@@ -47,7 +47,9 @@ def from_source(source: Path) -> mail.Collected:
     if not source.exists():
         raise UsageError(f"no file or folder {source}", hint="git format-patch -o DIR BASE..")
     if not source.is_dir():
-        return mail.arranged(mail.read(source), str(source))
+        beside = source.with_suffix(".cover")  # where b4 am puts the cover letter
+        covers = mail.read(beside) if beside != source and beside.is_file() else []
+        return mail.arranged([*covers, *mail.read(source)], str(source))
     listing = source / folder.LISTING
     if listing.is_file():
         files = [source / name for name in _listed(listing)]

@@ -14,6 +14,7 @@ import tempfile
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from email.charset import QP, Charset
 from email.header import Header
 from email.utils import formataddr
 from pathlib import Path, PurePosixPath
@@ -22,6 +23,8 @@ from harness.errors import UsageError
 from harness.kernel import command, git
 from harness.plain import printable
 
+_UTF8 = Charset("utf-8")
+_UTF8.header_encoding = QP  # as git has it: what is ASCII can still be read
 _LARGEST = 64 << 20  # bytes of one source; the largest series on the lists have a few MiB
 _SUBJECT_LENGTH = 52  # of a file's name, as in git format-patch
 _ZERO = "0" * 40
@@ -255,7 +258,7 @@ def page(mail: Mail, prefix: str) -> bytes:
         f"From {_ZERO} Mon Sep 17 00:00:00 2001",
         f"From: {_address(mail.author, mail.email)}",
         *([f"Date: {_header(mail.date, 'Date')}"] if mail.date else []),
-        f"Subject: {_header(subject, 'Subject')}",
+        f"Subject: {_header(mail.subject, 'Subject', f'[{prefix}]')}",
     ]
     if not plain:
         lines += [
@@ -266,15 +269,22 @@ def page(mail: Mail, prefix: str) -> bytes:
     return "\n".join([*lines, "", ""]).encode("utf-8", "replace") + body
 
 
-def _header(text: str, name: str) -> str:
-    """A header's value, folded; encoded where it is more than printable ASCII."""
-    simple = text.isascii() and text.isprintable() and "=?" not in text
-    charset = "us-ascii" if simple else "utf-8"
-    return Header(text, charset, header_name=name, maxlinelen=75).encode()
+def _header(text: str, name: str, prefix: str = "") -> str:
+    """A header's value, folded; encoded where `text` is more than printable ASCII."""
+    if _is_plain(text):
+        whole = f"{prefix} {text}" if prefix else text
+        return Header(whole, "us-ascii", header_name=name, maxlinelen=75).encode()
+    header = Header(prefix or None, "us-ascii", header_name=name, maxlinelen=75)
+    header.append(text, _UTF8)
+    return header.encode()
+
+
+def _is_plain(text: str) -> bool:
+    return text.isascii() and text.isprintable() and "=?" not in text
 
 
 def _address(name: str, email: str) -> str:
-    if name.isascii() and name.isprintable() and "=?" not in name:
+    if _is_plain(name):
         return formataddr((name, email)) if name else email
     return f"{_header(name, 'From')} <{email}>"
 

@@ -52,6 +52,8 @@ def append(cfg: Config, text: str) -> Config:
             error.message += " (with the new table; the file is left as it was)"
             error.hint = ""
             raise
+        if path.read_bytes().decode("utf-8", "replace") != before:
+            raise UsageError(f"{cfg.path}: somebody else changed it just now", hint="again")
         shutil.copymode(path, trial)
         if path.parent == trial.parent.resolve():
             trial.replace(path)

@@ -39,10 +39,10 @@ def options(
     new = verb("import", import_, "take a series into patches/ (and make a kernel of it)",
                "import mine ~/linux/outgoing --kernel mine")  # fmt: skip
     new.add_argument("name", metavar="NAME")
-    new.add_argument("source", nargs="?", type=Path, metavar="SOURCE",
+    new.add_argument("source", metavar="SOURCE",
                      help="folder of git format-patch files, or mbox (b4 am)")  # fmt: skip
-    new.add_argument("--git", nargs=2, metavar=("REPO", "RANGE"),
-                     help="commits of your own tree instead, such as v6.12..")  # fmt: skip
+    new.add_argument("--git", type=Path, metavar="REPO",
+                     help="SOURCE is a range of its commits, such as v6.12..")  # fmt: skip
     new.add_argument("--line", metavar="LINE", help="tree line (default: that of the first tree)")
     new.add_argument("--kernel", default="", metavar="NAME",
                      help="add a kernel with it to harness.toml")  # fmt: skip
@@ -100,17 +100,11 @@ def import_(args: argparse.Namespace, config: Config) -> int:
     """Take a series in; says what it is called now, and what to type next."""
     from harness.series import importing
 
-    if (args.source is None) == (args.git is None):
-        raise UsageError(
-            "one source is needed: a folder, an mbox, or --git REPO RANGE", hint=EXAMPLE
-        )
     if args.git is not None:
-        repo, revisions = args.git
-        collected = importing.from_git(Path(repo).expanduser(), revisions)
-        source = f"{repo} {revisions}"
+        collected = importing.from_git(args.git, args.source)
     else:
-        collected = importing.from_source(args.source)
-        source = str(args.source)
+        collected = importing.from_source(Path(args.source))
+    source = f"{args.git} {args.source}" if args.git else args.source
     line = _line(args, config)
     done = importing.store(
         config, args.name, line, collected,

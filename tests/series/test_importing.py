@@ -65,6 +65,15 @@ def test_an_mbox_a_maildir_and_one_file_come_to_the_same(desk: Desk, tmp_path: P
     assert list(both[0]["series"].split()) == [b"0001-mm-one.patch", b"0002-mm-two.patch"]
 
 
+def test_b4_has_the_cover_letter_in_a_file_beside(desk: Desk, tmp_path: Path) -> None:
+    (tmp_path / "v3.mbx").write_text(numbered(ONE, "v3 1/1"))
+    (tmp_path / "v3.cover").write_text(
+        "From: A <a@example.org>\nSubject: [PATCH v3 0/1] mm: what it is\n\nWhy.\n"
+    )
+    desk.type("series", "import", "mine", tmp_path / "v3.mbx")
+    assert (desk.folder("mine") / "cover-letter.txt").read_text() == "mm: what it is\n\nWhy.\n"
+
+
 def test_a_quilt_series_file_chooses(desk: Desk, outgoing: Outgoing) -> None:
     source = outgoing(
         {"b.patch": numbered(ONE, "2/3"), "a.patch": numbered(TWO, "3/3"),
@@ -115,7 +124,7 @@ def test_nothing_is_overwritten_but_by_force(desk: Desk, outgoing: Outgoing) -> 
     said = desk.type("series", "import", "mine", source, code=2)
     assert "is there already" in said and "--force" in said
     assert paths(desk.root) == before
-    desk.type("series", "import", "mine", source, "--force")
+    desk.type("series", "import", "mine", "--force", source)
     assert (desk.folder("mine") / "series").read_text() == "0001-mm-two.patch\n"
     assert sorted(p.name for p in (desk.root / "patches/mine").iterdir()) == ["6.12"]
 
@@ -149,8 +158,8 @@ def test_with_a_kernel(desk: Desk, outgoing: Outgoing) -> None:
         (["x", "SOURCE", "--kernel", "n" * 25], "at most 24"),
         (["x", "SOURCE", "--kernel", "stock"], "there is a kernel 'stock', and it has no series"),
         (["x", "SOURCE", "--kernel", "k", "--line", "5.4"], "no [tree.*] has line '5.4'"),
-        (["x"], "one source is needed"),
-        (["x", "SOURCE", "--git", "a", "b.."], "one source is needed"),
+        (["x"], "required: SOURCE"),
+        (["x", "SOURCE", "--git", "a", "b.."], "unrecognized arguments: b.."),
         (["x", "nowhere"], "no file or folder nowhere"),
         (["x", "linux/mm"], "no *.patch in it"),
     ],

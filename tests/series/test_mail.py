@@ -157,6 +157,7 @@ def test_a_body_may_be_encoded(encoding: str, tmp_path: Path) -> None:
     assert one.subject == "mm: Grüße"
     plain = mail.rendered(one)
     assert "Größe.\n".encode() in plain
+    assert b"\nSubject: [PATCH] =?utf-8?q?mm=3A_Gr=C3=BC=C3=9Fe?=\n" in plain
     assert b"+int filemap_vier;\n" in plain
     (again,) = mail.read(write(tmp_path, plain, "again"))
     assert (again.subject, again.message) == (one.subject, one.message)
