@@ -9,6 +9,7 @@ is data: it is written into one file per patch whose name is made here.
 from __future__ import annotations
 
 import gzip
+import io
 import re
 import tempfile
 import zlib
@@ -99,13 +100,10 @@ def read(path: Path) -> list[Mail]:
 def _content(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
-            packed = file.read(2) == _GZIP
-            file.seek(0)
-            if packed:
-                with gzip.open(file) as inner:
-                    content = inner.read(_LARGEST + 1)
-            else:
-                content = file.read(_LARGEST + 1)
+            content = file.read(_LARGEST + 1)
+        if content.startswith(_GZIP):
+            with gzip.open(io.BytesIO(content)) as inner:
+                content = inner.read(_LARGEST + 1)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise UsageError(f"{path}: a damaged gzip file: {error}") from error
     except OSError as error:

@@ -40,7 +40,7 @@ def options(
                "import mine ~/linux/outgoing --kernel mine")  # fmt: skip
     new.add_argument("name", metavar="NAME")
     new.add_argument("source", metavar="SOURCE",
-                     help="folder of git format-patch files, or mbox (b4 am)")  # fmt: skip
+                     help="folder of git format-patch files, mbox (b4 am), or -")  # fmt: skip
     new.add_argument("--git", type=Path, metavar="REPO",
                      help="SOURCE is a range of its commits, such as v6.12..")  # fmt: skip
     new.add_argument("--line", metavar="LINE", help="tree line (default: that of the first tree)")
@@ -103,7 +103,8 @@ def import_(args: argparse.Namespace, config: Config) -> int:
     if args.git is not None:
         collected = importing.from_git(args.git, args.source)
     else:
-        collected = importing.from_source(Path(args.source))
+        named = "/dev/stdin" if args.source == "-" else args.source
+        collected = importing.from_source(Path(named))
     source = f"{args.git} {args.source}" if args.git else args.source
     line = _line(args, config)
     done = importing.store(

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import base64
+import os
 import quopri
 import random
 import re
@@ -139,6 +140,16 @@ def test_a_compressed_mbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(mail, "_LARGEST", 1 << 16)
     with pytest.raises(UsageError, match="more than"):  # a bomb
         mail.read(write(tmp_path, gzip.compress(bytes(1 << 24))))
+
+
+def test_a_pipe(tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    os.write(writer, "".join(thread(2)).encode())
+    os.close(writer)
+    try:
+        assert len(collected(Path(f"/dev/fd/{reader}")).patches) == 2
+    finally:
+        os.close(reader)
 
 
 # --- encodings ----------------------------------------------------------------------
