@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from harness import afterwards, completion, ending, options
+from harness import afterwards, completion, ending, options, skeleton
 from harness.booting import boot_verb
 from harness.errors import (
     EXIT_EXPECTED,
@@ -29,6 +29,7 @@ from harness.errors import (
 from harness.events import Event, Listener
 from harness.options import Parser, Version, known
 from harness.report import verb as report_verb
+from harness.series import verbs as series_verbs
 
 if TYPE_CHECKING:
     from harness.config import Config
@@ -225,6 +226,16 @@ def help_(args: argparse.Namespace) -> int:
     return EXIT_EXPECTED
 
 
+def series(args: argparse.Namespace) -> int:
+    """Import, list, apply, check and export series of patches."""
+    return series_verbs.run(args, _config(args))
+
+
+def new(args: argparse.Namespace) -> int:
+    """A race or a series to start from."""
+    return skeleton.run(args, _config(args))
+
+
 # --- the command line ---------------------------------------------------------
 
 
@@ -255,6 +266,14 @@ def _parser() -> argparse.ArgumentParser:
         _verb(verbs, "report", report_verb.report, "make a run's reports: HTML, KTAP, JUnit, text",
               "harness report --mutants 20261125T115851Z-mutants-default-97ab")
     )  # fmt: skip
+    series_verbs.options(
+        _verb(verbs, "series", series, "import, check or export series of patches",
+              series_verbs.EXAMPLE),
+        _configurable,
+    )  # fmt: skip
+    skeleton.options(
+        _verb(verbs, "new", new, "begin a race or a series", skeleton.EXAMPLE), _configurable
+    )
     _verb(
         verbs, "list", list_, "show everything in harness.toml", "harness --config other.toml list"
     )
@@ -285,9 +304,13 @@ def _verb(
         epilog=f"example:\n  {example}",
     )
     parser.set_defaults(verb=function)
+    _configurable(parser)
+    return parser
+
+
+def _configurable(parser: argparse.ArgumentParser) -> None:
     # Accepted after the verb too; SUPPRESS keeps the value given before it.
     _config_option(parser, argparse.SUPPRESS)
-    return parser
 
 
 def _config_option(parser: argparse.ArgumentParser, default: str | None) -> None:

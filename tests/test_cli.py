@@ -154,13 +154,15 @@ def complaint(capsys: pytest.CaptureFixture[str]) -> list[str]:
 @pytest.mark.parametrize(
     "verb",
     ["", "run", "build", "boot", "list", "doctor", "compare", "history", "logs", "rerun", "ssh",
-     "clean", "mutants", "completion", "help"],
-)
+     "clean", "mutants", "completion", "help", "report", "series", "series import",
+     "series list", "series apply", "series check", "series export", "new", "new race",
+     "new series"],
+)  # fmt: skip
 def test_help_fits_a_screen_and_shows_an_example(
     verb: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
-    assert cli.main([*([verb] if verb else []), "--help"]) == 0
+    assert cli.main([*verb.split(), "--help"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) <= {"": 40, "run": 28, "mutants": 26}.get(verb, 24)
     assert max(map(len, lines)) <= 80

@@ -163,7 +163,9 @@ def selection(
     when nothing is left.
     """
     planned, where = cfg.plan[plan], f"the mutants of plan {plan!r}"
-    races = [name for name in planned.workloads if _takes_part(cfg.workload[name])]
+    # As in a plan that is run: a race that is named need not be in the plan.
+    listed = dict.fromkeys([*planned.workloads, *(n for n in workloads if n in cfg.workload)])
+    races = [name for name in listed if _takes_part(cfg.workload[name])]
     races = plans.chosen("workload", workloads, races, where, cfg.workload)
     sites = plans.chosen("switch", switches, list(cfg.switch), where, cfg.switch)
     selected = []

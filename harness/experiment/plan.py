@@ -121,9 +121,10 @@ def cells(
     In this order, because a verdict counts only when the reproducer has fired in
     the same run where it must.  Within a role the order is the plan's, whatever
     the order of the filters.  `kernels`, `filesystems`, `workloads` and `modes` keep
-    only those names (none = all); `trials` and `seed` replace the plan's (and `trials`
-    the workloads').  Raises UsageError for a name that is not in the plan, and
-    when no cell is left.
+    only those names (none = all); a kernel, file system or workload of harness.toml
+    that the plan does not list is run under it when it is named.  `trials` and `seed`
+    replace the plan's (and `trials` the workloads').  Raises UsageError for a name
+    that is not in harness.toml, and when no cell is left.
     """
     plan = cfg.plan.get(plan_name)
     if plan is None:
@@ -131,11 +132,9 @@ def cells(
     if trials is not None and trials < 1:
         raise UsageError(f"--trials {trials}: at least one trial is needed")
     where = f"plan {plan_name!r}"
-    chosen_kernels = chosen("kernel", kernels, plan.kernels, where, cfg.kernel)
-    chosen_filesystems = chosen(
-        "filesystem", filesystems, plan.filesystems, where, cfg.filesystem
-    )
-    chosen_workloads = chosen("workload", workloads, plan.workloads, where, cfg.workload)
+    chosen_kernels = _named("kernel", kernels, plan.kernels, cfg.kernel)
+    chosen_filesystems = _named("filesystem", filesystems, plan.filesystems, cfg.filesystem)
+    chosen_workloads = _named("workload", workloads, plan.workloads, cfg.workload)
     wanted = chosen("mode", modes, plan.modes, where, ("armed", "unarmed"))
     chosen_modes = [mode for mode in plan.modes if mode in wanted]
     plan_seed = plan.seed if seed is None else seed
@@ -278,6 +277,17 @@ def chosen(
         if name not in planned:
             raise _unknown(what, name, planned, where, known=known)
     return [name for name in dict.fromkeys(planned) if not asked or name in asked]
+
+
+def _named(
+    what: str, asked: Sequence[str], planned: Sequence[str], known: Iterable[str]
+) -> list[str]:
+    """As chosen(), and at the end what is asked for and only harness.toml has.
+
+    Who names a new kernel or race need not write it into a plan first.
+    """
+    everywhere = [*planned, *(name for name in known if name not in planned)]
+    return chosen(what, asked, everywhere if asked else planned, "harness.toml", ())
 
 
 def _unknown(

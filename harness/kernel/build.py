@@ -283,6 +283,15 @@ def _make(
     # In a complete O= only make knows how much a change costs: no total.
     total = None if complete.exists() else make.expected_steps(history, options)
     progress = make.Progress(recipe.name, listen, 0 if complete.exists() else before, total)
+    settings = make_settings(makefile, recipe)
+    make.run(makefile, ["bzImage", "scripts_gdb"], jobs=jobs, settings=settings, progress=progress)
+    if not complete.exists() and before == 0:
+        make.remember_steps(history, progress.steps, options)
+    complete.touch()
+
+
+def make_settings(makefile: make.Makefile, recipe: Recipe) -> list[str]:
+    """Variables of every make in O=: with others everything would be compiled again."""
     # Paths must not enter the image: the same kernel in another cache has the same hash.
     # Last that matches wins: the directory of compilation itself has no slash at its end.
     places = (makefile.source, makefile.objects)
@@ -290,11 +299,7 @@ def _make(
         [f"-ffile-prefix-map={place}=." for place in places]
         + [f"-ffile-prefix-map={place}/=" for place in places]
     )
-    settings = [f"LOCALVERSION={recipe.localversion}", f"KCFLAGS={mapped}", f"KAFLAGS={mapped}"]
-    make.run(makefile, ["bzImage", "scripts_gdb"], jobs=jobs, settings=settings, progress=progress)
-    if not complete.exists() and before == 0:
-        make.remember_steps(history, progress.steps, options)
-    complete.touch()
+    return [f"LOCALVERSION={recipe.localversion}", f"KCFLAGS={mapped}", f"KAFLAGS={mapped}"]
 
 
 def _release(makefile: make.Makefile, recipe: Recipe) -> str:

@@ -134,9 +134,9 @@ def _am(
     before: Sequence[Path],
     listen: Listener,
 ) -> str:
-    touched = sorted({path for _, content in files for path in _touched(content)})
+    paths = sorted({path for _, content in files for path in touched(content)})
     scratch = source.repo.with_suffix(".am")
-    with git.sparse_worktree(source.repo, scratch, commit, touched) as worktree:
+    with git.sparse_worktree(source.repo, scratch, commit, paths) as worktree:
         for number, (path, _) in enumerate(files):
             listen(Event("series", name, path.name, done=number, total=len(files)))
             finished = git.attempt(worktree, *_AM, path.resolve())
@@ -147,7 +147,7 @@ def _am(
         return git.out(worktree, "rev-parse", "HEAD")
 
 
-def _touched(content: bytes) -> set[str]:
+def touched(content: bytes) -> set[str]:
     """Paths a patch names; too many only cost time, and git am finds the others in the index."""
     return {
         text.decode(errors="surrogateescape").strip()

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+import msgspec
 import pytest
 
 from harness.config import Config, Switch, Workload
@@ -213,6 +214,14 @@ def test_filters_and_their_errors() -> None:
     for filters in wrong:
         with pytest.raises(UsageError):
             matrix(KILLED, **filters)
+
+
+def test_a_race_that_is_named_need_not_be_in_the_plan() -> None:
+    cfg = experiment_of()
+    short = msgspec.structs.replace(cfg.plan["quick"], workloads=["punch"])
+    cfg = msgspec.structs.replace(cfg, plan={"quick": short})
+    assert mutants.selection(cfg, "quick")[0][2] == ["punch"]
+    assert mutants.selection(cfg, "quick", workloads=["plain"])[0][2] == ["plain"]
 
 
 def test_a_machine_that_never_boots_is_no_kill() -> None:

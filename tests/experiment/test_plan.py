@@ -115,18 +115,29 @@ def test_seed_is_the_same_in_another_process() -> None:
 @pytest.mark.parametrize(
     ("filters", "message"),
     [
-        ({"kernels": ["stcok"]}, "no kernel 'stcok' in plan 'quick' (did you mean 'stock'?)"),
+        ({"kernels": ["stcok"]}, "no kernel 'stcok' in harness.toml (did you mean 'stock'?)"),
+        ({"kernels": ["elsewher"]}, "(did you mean 'elsewhere'?)"),
         ({"filesystems": ["ext"]}, "did you mean 'ext4'?"),
-        ({"workloads": ["zzz"]}, "(there is: plain, punch)"),
-        ({"kernels": ["elsewhere"]}, "kernel 'elsewhere' is in harness.toml but not in plan"),
+        ({"workloads": ["zzz"]}, "(there is: dio, plain, punch, splice)"),
+        ({"modes": ["unarmed"]}, "mode 'unarmed' is in harness.toml but not in plan 'quick'"),
     ],
 )
-def test_names_outside_the_plan(filters: dict[str, list[str]], message: str) -> None:
+def test_names_that_are_nowhere(filters: dict[str, list[str]], message: str) -> None:
     with pytest.raises(UsageError) as caught:
         cells(config(), "quick", **filters)  # type: ignore[arg-type]
     assert message in caught.value.message
     assert caught.value.hint == "harness list"
     assert caught.value.exit_code == 2
+
+
+def test_what_is_named_need_not_be_in_the_plan() -> None:
+    assert not any(cell.kernel == "elsewhere" for cell in cells(config(), "quick"))
+    named = cells(config(), "quick", ["elsewhere", "control"])
+    assert {cell.kernel for cell in named} == {"control", "elsewhere"}
+    # In the plan's order, and by role: what it is compared with runs first.
+    assert [cell.role for cell in named] == sorted(
+        [cell.role for cell in named], key=["control", "stock", "candidate"].index
+    )
 
 
 def test_unknown_plan() -> None:
