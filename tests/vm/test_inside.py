@@ -31,6 +31,25 @@ def ran(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
+def test_the_commands_of_the_documentation(lab: Lab, tmp_path: Path) -> None:
+    """Of docs/results.md, one after the other, as a person would type them."""
+    for kernel in ("control", "stock"):
+        lab.image(kernel)
+    text = (ROOT / "docs/results.md").read_text().split("## Looking again")[1]
+    commands = text.split("```sh\n")[1].split("```")[0].splitlines()
+    assert len(commands) == 8
+    for line in commands:
+        program, *words = shlex.split(line, comments=True)
+        assert program == "harness"
+        # Not in the cache of whoever runs the tests.
+        elsewhere = {"HARNESS_CACHE": str(tmp_path / "cache")} if words[0] == "clean" else None
+        process = harness(*words, cwd=tmp_path, environment=elsewhere)
+        said, _ = process.communicate()
+        assert process.returncode == 0, f"{line}\n{said}"
+    assert len([path for path in (tmp_path / "results").iterdir() if path.name != "latest"]) == 2
+    assert (tmp_path / "results/latest/report.html").is_file()
+
+
 def test_a_second_terminal_gets_in_over_ssh(lab: Lab, tmp_path: Path) -> None:
     release = lab.image("stock").release
     argv = ["-m", "harness", "--config", str(ROOT / "harness.toml"), "boot", "stock"]
