@@ -21,8 +21,10 @@ TWO = change("fs: two", 8, "fs/inode.c")
 
 def cell(kernel: str, role: str, exposed: int, trials: int, **more: Any) -> dict[str, Any]:
     interval = [exposed / trials * 0.9, min(1.0, exposed / trials + 0.01)]
-    verdict = {"state": "exposed" if exposed else "held", "as_expected": True, "trials": trials,
-               "exposed": exposed, "interval": interval}  # fmt: skip
+    # Two more trials say nothing.
+    outcomes = {"exposed": exposed, "held": trials - exposed, "untested": 2}
+    verdict = {"state": "exposed" if exposed else "held", "as_expected": True,
+               "trials": trials + 2, "outcomes": outcomes, "interval": interval}  # fmt: skip
     return {"kernel": kernel, "role": role, "filesystem": "ext4", "workload": "punch-read",
             "armed": True, "must_fire": role == "control", "verdict": verdict, **more}  # fmt: skip
 
@@ -114,14 +116,16 @@ def test_the_table_of_a_run() -> None:
     assert letter.table(RUN) == [
         "Run 20261125T000000Z-quick-abcd, tcg:",
         "",
-        "kernel     filesystem  race                 verdict   exposed  (95 %)",
+        "filesystem  race                           verdict   exposed, % (95 %)",
         "-" * 72,
-        "stock      ext4        punch-read           held      0/320 <1 %",
-        "candidate  ext4        punch-read           exposed   7/320 1.97..3.19 %",
+        "stock:",
+        "ext4        punch-read                     held      0/320 <1",
+        "candidate:",
+        "ext4        punch-read                     exposed   7/320 1.96-3.19",
         "-" * 72,
         "control: the race fired in 1 of 1 cells with a lock off",
         "3 of 3 cells are as expected",
-        "1 cells were not run",
+        "1 not run",
     ]
 
 

@@ -96,5 +96,5 @@ def test_the_three_commands_of_the_page(tmp_path: Path, kernel_dir: Path) -> Non
     assert cover.name == "0000-cover-letter.patch"
     assert patch.name == "0001-mm-filemap-say-one-thing.patch"
     letter = cover.read_text()
-    assert run["id"] in letter and "\nmine " in letter and "mm/filemap: say one thing" in letter
+    assert run["id"] in letter and "\nmine:\n" in letter and "mm/filemap: say one thing" in letter
     assert f'+\tpr_info("{SAYS}\\n");' in patch.read_text()
