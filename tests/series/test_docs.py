@@ -27,7 +27,7 @@ def test_the_page_has_its_commands() -> None:
     first, *others = blocks()
     assert len(first) == 3  # to a report in three
     assert first[0].startswith("harness series import ") and " --kernel " in first[0]
-    assert first[1].startswith("harness run ")
+    assert first[1].startswith("harness run ") and first[2] == "harness report"
     typed = {" ".join(line.split()[:3]) for block in [first, *others] for line in block}
     verbs = {"import", "list", "apply", "check", "export"}
     assert {f"harness series {verb}" for verb in verbs} <= typed
@@ -60,6 +60,8 @@ def test_every_command_works_as_it_stands(
         assert program == "harness"
         if argv[0] == "run":
             runs.append(argv[1:])
+        elif argv[0] == "report":  # tests/report/ has its own commands
+            assert argv == ["report"]
         else:
             desk.type(*argv)
     # The runs are of kernels and races that are there: the plan is made, not run.

@@ -77,7 +77,7 @@ def test_the_three_commands_of_the_page(tmp_path: Path, kernel_dir: Path) -> Non
         "PYTHONPATH": str(ROOT),
         "HARNESS_CACHE": str(cache),
     }
-    for command in blocks()[0]:
+    for command in [*blocks()[0], *blocks()[1]]:
         done = subprocess.run(
             ["sh", "-c", command], cwd=root, env=env, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
@@ -92,6 +92,7 @@ def test_the_three_commands_of_the_page(tmp_path: Path, kernel_dir: Path) -> Non
     # It was that kernel.
     logs = [(results / cell["directory"] / "dmesg.txt").read_text() for cell in mine]
     assert any(SAYS in log for log in logs)
+    assert (results / "report.html").is_file()
     cover, patch = sorted((home / "to-post").iterdir())
     assert cover.name == "0000-cover-letter.patch"
     assert patch.name == "0001-mm-filemap-say-one-thing.patch"
