@@ -19,7 +19,7 @@ from harness.places import CACHE_VARIABLE
 
 # Measured for two kernels from linux-source-6.12: repository 1.6, worktrees and
 # objects 2 x 2.5, images and initramfs below 1.
-DISK_NEEDED = 8 << 30
+DISK_NEEDED = 10 << 30  # three kernels with debug information
 RESULTS_NEEDED = 1 << 30  # consoles are small, scratch disks are sparse but written to
 MEMORY_NEEDED = 1536 << 20  # a guest of 1 GiB, or two compilers
 CPUS_WANTED = 2
