@@ -152,7 +152,7 @@ def test_what_the_cache_holds_need_not_be_free(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     machine.disk_usage_of[machine.cache] = 2 << 30
-    monkeypatch.setattr(doctor, "_size", lambda _: 7 << 30)
+    monkeypatch.setattr(doctor, "_size", lambda _: doctor.DISK_NEEDED - (1 << 30))
     assert machine.examine()[0] == 0
 
 
