@@ -34,6 +34,7 @@ TICK_S = 0.05
 SERIAL = "serial0"  # QEMU's name of the console, see qemu.command()
 WATCHED = 4  # tasks that the first line names, at most
 CALLERS = 2  # frames beside the one that it waits in
+RUNNING = 6  # frames of one that runs: it was stopped anywhere
 CORE_S = 120.0  # for QEMU to write a guest's memory
 
 _CALL = r"([A-Za-z_][\w.]*)\+0x[0-9a-f]+/0x[0-9a-f]+(?: \(([^\s():]+:\d+))?"
@@ -43,6 +44,8 @@ _RIP = re.compile(rf"RIP: 0010:{_CALL}")
 _SLEEPING = re.compile(
     r"(__)?schedule(_\w+)?$|io_schedule\w*|context_switch|__switch_to\w*|preempt_schedule\w*"
 )
+# What a CPU does to answer the very question.
+_ASKING = {"nmi_cpu_backtrace", "nmi_cpu_backtrace_handler", "dump_stack_lvl", "dump_stack"}
 # Every thread of a program of ours, and whoever waits uninterruptibly.
 _STACKS = r"""
 for t in /proc/[0-9]*/task/[0-9]*; do
@@ -243,15 +246,24 @@ def _tasks(text: str, header: str) -> list[_Task]:
 
 
 def _running(sysrq: str) -> dict[str, str]:
-    """Where each task was that a CPU was at, from SysRq l: name -> " in f (file:line)"."""
+    """Where each task was that a CPU was at, from SysRq l: name -> " in f (file:line) < ...".
+
+    Where it was interrupted may be any leaf; its callers say what it is doing there.
+    """
     found: dict[str, str] = {}
     for part in re.split(r"(?:NMI backtrace for cpu |CPU: )\d+", sysrq)[1:]:
-        name = re.search(r"\bComm: (\S+)", part)
-        at = _RIP.search(part)
-        if name and at:
-            place = f" ({at[2]})" if at[2] else ""
-            found.setdefault(name[1], f" in {at[1]}{place}")
+        name, at = re.search(r"\bComm: (\S+)", part), _RIP.search(part)
+        if name is None or at is None:
+            continue
+        trace = part[at.end() :].partition("Call Trace:")[2].partition("</TASK>")[0]
+        frames = [at, *filter(None, (_FRAME.search(line) for line in trace.splitlines()))]
+        shown = [_shown(frame[1], frame[2]) for frame in frames if frame[1] not in _ASKING]
+        found.setdefault(name[1], " in " + " < ".join(dict.fromkeys(shown[:RUNNING])))
     return found
+
+
+def _shown(function: str, place: str | None) -> str:
+    return f"{function} ({place})" if place else function
 
 
 def _told(task: _Task, running: Mapping[str, str]) -> str:
@@ -260,5 +272,5 @@ def _told(task: _Task, running: Mapping[str, str]) -> str:
         return f"{task.name} runs{running.get(task.name, '')}"
     if not waits:
         return f"{task.name} sleeps ({task.state})"
-    shown = [f"{f} ({place})" if place else f for f, place in waits[: 1 + CALLERS]]
+    shown = [_shown(*frame) for frame in waits[: 1 + CALLERS]]
     return f"{task.name} waits in {' < '.join(shown)}"

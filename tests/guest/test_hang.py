@@ -52,13 +52,26 @@ ACTIVE = """\
 [    9.000003] Hardware name: QEMU
 [    9.000004] RIP: 0010:provoke_loop+0x13/0x40 (lib/provoke.c:700)
 [    9.000005] Code: 00
+[    9.000005] RSP: 0018:ffffc90000213d90 EFLAGS: 00000046
+[    9.000005] Call Trace:
+[    9.000005]  <NMI>
+[    9.000005]  ? nmi_cpu_backtrace+0xdb/0xff
+[    9.000005]  </NMI>
+[    9.000005]  <TASK>
+[    9.000005]  provoke_write+0x3d/0x60 (lib/provoke.c:1008 lib/x.h:3)
+[    9.000005]  vfs_write+0xd0/0x3a0
+[    9.000005]  </TASK>
+[    9.000005]  not_of_it+0x1/0x2
 [    9.000006] CPU: 0 UID: 0 PID: 0 Comm: swapper/0
 """
 
 
 def test_who_runs_runs_somewhere() -> None:
     told = hang.summary({"stacks.txt": STACKS, "sysrq.txt": ACTIVE + BLOCKED})
-    assert "; race-a runs in provoke_loop (lib/provoke.c:700); " in told
+    assert (
+        "; race-a runs in provoke_loop (lib/provoke.c:700) < provoke_write (lib/provoke.c:1008)"
+        " < vfs_write; "
+    ) in told
 
 
 def test_locks_that_proc_leaves_out_are_taken_from_the_kernels_own_list() -> None:
