@@ -87,7 +87,9 @@ def rerun(cfg: Config, document: Mapping[str, Any], cell: Cell, trials: int) -> 
     argv = ["run", document["plan"]]
     if cfg.path.name not in ("", "harness.toml"):
         argv = ["--config", cfg.path.name, *argv]
-    for kernel in dict.fromkeys(cfg.plan[document["plan"]].kernels):
+    # A kernel that was named need not be in the plan.
+    named = document.get("filters", {}).get("kernels", ())
+    for kernel in dict.fromkeys([*cfg.plan[document["plan"]].kernels, *named]):
         if kernel == cell.kernel or cfg.kernel[kernel].role in firing:
             argv += ["-k", kernel]
     argv += ["-f", cell.filesystem, "-w", cell.workload]

@@ -163,6 +163,15 @@ def test_rerun_runs_the_cell_and_its_control(tmp_path: Path) -> None:
     assert "-k stock" not in document["cells"][0]["rerun"]
 
 
+def test_rerun_names_a_kernel_that_its_plan_does_not_list(tmp_path: Path) -> None:
+    cfg = config(tmp_path, kernels=["control"], filesystems=["ext4"])
+    document, code, _ = run(tmp_path, Lab(), cfg, kernels=["control", "stock"])
+    (stock,) = [cell for cell in document["cells"] if cell["kernel"] == "stock"]
+    assert code == 0
+    assert "-k control -k stock" in stock["rerun"]
+    assert "-k stock" not in document["cells"][0]["rerun"]
+
+
 def test_rerun_works_from_anywhere(tmp_path: Path) -> None:
     document, _code, directory = run(tmp_path, Lab())
     program = tmp_path / ".venv/bin/harness"
