@@ -202,7 +202,7 @@ def _rerun(args: argparse.Namespace, cfg: Config, document: Any, words: Sequence
             trials=args.trials or asked.trials,
             seed=asked.seed,
             modes=[asked.mode] if asked.mode else [],
-            rooms=again.exact(document, cfg, cache, listen),
+            rooms=again.exact(document),
         )
     return code
 

@@ -14,14 +14,13 @@ from typing import Any
 from harness.config import Config
 from harness.errors import UsageError
 from harness.events import Event, Listener
-from harness.experiment import allow
 from harness.experiment import cell as cells_room
 from harness.experiment import plan as plans
 from harness.experiment.plan import Cell
 from harness.experiment.preflight import MOUNT_POINT, Job, prepare
 from harness.experiment.runner import Rooms
 from harness.experiment.verdict import Verdict, judge
-from harness.guest import symbols
+from harness.experiment.worker import job_of
 from harness.guest.machine import Machine, MachineSpec
 from harness.guest.programs import compile_workloads
 from harness.guest.qemu import probe_accelerator
@@ -37,11 +36,11 @@ def arguments(entry: Mapping[str, Any]) -> list[str]:
     return words[at + 1 :]
 
 
-def exact(document: Mapping[str, Any], cfg: Config, cache: Path, listen: Listener) -> Rooms:
+def exact(document: Mapping[str, Any]) -> Rooms:
     """Rooms that give the kernels of that run, by id, and no others."""
 
-    def ensure(name: str, config: Config, place: Path, told: Listener) -> Image:
-        return kernel(document, name, config, place, told)
+    def ensure(name: str, cfg: Config, cache: Path, listen: Listener) -> Image:
+        return kernel(document, name, cfg, cache, listen)
 
     return dataclasses.replace(Rooms(), ensure=ensure)
 
@@ -109,22 +108,12 @@ def bench(
     cell = planned(document, entry, cfg)
     if trials is not None:
         cell = dataclasses.replace(cell, trials=trials)
-    guest = cfg.guest[cfg.plan[document["plan"]].guest]
-    workload, found = cfg.workload[cell.workload], kernel(document, cell.kernel, cfg, cache, listen)
-    accelerator = probe_accelerator(guest.accel)
+    plan = cfg.plan[document["plan"]]
+    found = kernel(document, cell.kernel, cfg, cache, listen)
+    accelerator = probe_accelerator(cfg.guest[plan.guest].accel)
     programs = compile_workloads(cfg.root, cache, listen)
-    spec = MachineSpec.of(guest, found.bzimage, accelerator, programs)
-    job = Job(
-        cell=cell,
-        filesystem=cfg.filesystem[cell.filesystem],
-        workload=workload,
-        cpus=guest.cpus,
-        release=found.release,
-        timeout_s=workload.timeout_s,
-        allow=allow.rules(cfg, cell.kernel),
-        emulated=accelerator.name == "tcg",
-        symbols=symbols.beside(found.bzimage),
-    )
+    spec = MachineSpec.of(cfg.guest[plan.guest], found.bzimage, accelerator, programs)
+    job = job_of(cfg, plan, cell, found, accelerator)
     spec = dataclasses.replace(spec, gdb=gdb)
     return Bench(job, Machine(spec, directory, cfg.root, cache, listen, name=cell.name), found)
 

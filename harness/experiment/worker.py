@@ -34,6 +34,34 @@ BOOT_FAILURES = 2
 TIMEOUT_TRIALS = 400
 
 
+def job_of(
+    cfg: Config,
+    plan: PlanEntry,
+    cell: Cell,
+    image: Image,
+    accelerator: Accelerator,
+    seconds: float | None = None,
+    stopped: Callable[[], bool] = lambda: False,
+) -> Job:
+    """A cell of `plan` on `image`, with all that running it takes."""
+    workload = cfg.workload[cell.workload]
+    planned = plans.planned_trials(plan, workload, cell.role) or cell.trials
+    return Job(
+        cell=cell,
+        filesystem=cfg.filesystem[cell.filesystem],
+        workload=workload,
+        cpus=cfg.guest[plan.guest].cpus,
+        release=image.release,
+        # --trials may ask for many times what the time was meant for.
+        timeout_s=workload.timeout_s * max(1.0, cell.trials / min(planned, TIMEOUT_TRIALS)),
+        seconds=seconds,
+        allow=allow.rules(cfg, cell.kernel),
+        emulated=accelerator.name == "tcg",
+        symbols=symbols.beside(image.bzimage),
+        stopped=stopped,
+    )
+
+
 class StoppedError(Exception):
     """The run ends early: the cell under way has no verdict."""
 
@@ -225,22 +253,10 @@ class Worker:
 
     def _job(self, cell: Cell, seconds: float | None) -> Job:
         shared = self._all
-        workload = shared.cfg.workload[cell.workload]
-        planned = plans.planned_trials(shared.plan, workload, cell.role) or cell.trials
-        return Job(
-            cell=cell,
-            filesystem=shared.cfg.filesystem[cell.filesystem],
-            workload=workload,
-            cpus=self._guest.cpus,
-            release=shared.images[cell.kernel].release,
-            # --trials may ask for many times what the time was meant for.
-            timeout_s=workload.timeout_s * max(1.0, cell.trials / min(planned, TIMEOUT_TRIALS)),
-            seconds=seconds,
-            allow=allow.rules(shared.cfg, cell.kernel),
-            emulated=shared.accelerator.name == "tcg",
-            symbols=symbols.beside(shared.images[cell.kernel].bzimage),
-            stopped=shared.stop.is_set,
-        )
+        return job_of(
+            shared.cfg, shared.plan, cell, shared.images[cell.kernel], shared.accelerator,
+            seconds, shared.stop.is_set,
+        )  # fmt: skip
 
     def _boot(self, job: Job, directory: Path, name: str) -> Bootable:
         shared = self._all

@@ -15,9 +15,6 @@ from harness.experiment.store import read_run
 from harness.report import runs
 from harness.report.runs import Cell
 
-# From good to bad, where a cell is expected to hold.
-CANNOT_TELL = ("untested", "lost")
-
 
 @dataclass(frozen=True)
 class Side:
@@ -58,10 +55,10 @@ class Comparison:
         return any(change.worse for change in self.changes)
 
 
-def side(root: Path, words: str, with_kernel: bool | None = None) -> Side:
+def side(root: Path, words: str) -> Side:
     """What a word of the command line means: RUN, KERNEL (of the latest run), or RUN:KERNEL.
 
-    `with_kernel`: the other side names one, so this one must.  UsageError when it means nothing.
+    UsageError when it means nothing.
     """
     run_name, _, kernel = words.partition(":")
     if not kernel and _is_kernel(root, words):
