@@ -222,7 +222,7 @@ def _cached(name: str, entries: Mapping[str, Entry], cache: Path) -> Path:
         digest.update(entry.data)
     path = cache / "initramfs" / f"{name}-{digest.hexdigest()[:16]}.cpio"
     # Once in a process: a bit that flipped on the disk is not the kernel's fault.
-    if path in _seen_whole or _is(path, entries):
+    if (path in _seen_whole and path.exists()) or _is(path, entries):
         with contextlib.suppress(OSError):
             os.utime(path)
         _seen_whole.add(path)
