@@ -79,6 +79,8 @@ _TREE_KEYS: Mapping[str, tuple[str, ...]] = {
     "dir": ("path",),
 }
 
+_OPTIONAL_TREE_KEYS: Mapping[str, tuple[str, ...]] = {"debian": ("suite",)}
+
 # The release field of utsname has 64 characters; the rest is version and id.
 _NAME_LENGTHS = {"kernel": 24}
 _SOURCE = re.compile(r"(?:[A-Za-z0-9][A-Za-z0-9._-]*/)*[A-Za-z0-9][A-Za-z0-9._-]*\.c")
@@ -229,19 +231,22 @@ class _Reader(Checks):
             self.fail((*key, "reason"), "must not be empty: who reads the results asks why")
 
     def tree(self, key: KeyPath, tree: Tree, given: Mapping[str, Any]) -> None:
-        takes = _TREE_KEYS[tree.kind]
+        needs = _TREE_KEYS[tree.kind]
+        takes = (*needs, *_OPTIONAL_TREE_KEYS.get(tree.kind, ()))
+        every = (*_TREE_KEYS.values(), *_OPTIONAL_TREE_KEYS.values())
         self.name((*key, "line"), tree.line)
-        for other in sorted({k for keys in _TREE_KEYS.values() for k in keys}):
+        for other in sorted({k for keys in every for k in keys}):
             if other in given and other not in takes:
                 self.fail(
                     (*key, other),
                     f"not a key of a tree of kind '{tree.kind}', which takes: {', '.join(takes)}",
                 )
-            if other in takes and not getattr(tree, other).strip():
+            if other in (takes if other in given else needs) and not getattr(tree, other).strip():
                 what = "must not be empty" if other in given else "missing"
                 self.fail((*key, other), f"{what}: a tree of kind '{tree.kind}' needs it")
-        if tree.package:
-            self.name((*key, "package"), tree.package)
+        for name in ("package", "suite"):
+            if getattr(tree, name):
+                self.name((*key, name), getattr(tree, name))
         for option in ("url", "ref"):  # git would take it for an option
             if getattr(tree, option).startswith("-"):
                 self.fail((*key, option), "must not begin with '-'")

@@ -30,6 +30,7 @@ class Tree(Table, frozen=True, kw_only=True):
     kind: TreeKind
     line: str  # the tree line: patches/<series>/<line>/ serves it
     package: str = ""  # debian: binary package name, "linux-source-6.12"
+    suite: str = ""  # debian: another one than the system's, "bullseye", "sid"
     url: str = ""  # git: path or URL
     ref: str = ""  # git: branch, tag or commit
     path: str = ""  # tarball, dir: path, relative to harness.toml

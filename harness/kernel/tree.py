@@ -100,7 +100,9 @@ def _debian(job: _Job) -> str:
     shutil.rmtree(into, ignore_errors=True)  # left by a run that died
     into.mkdir()
     try:
-        package = apt.download(job.tree.package, into, job.cache / "apt", job.name, job.listen)
+        package = apt.download(
+            job.tree.package, into, job.cache / "apt", job.name, job.listen, job.tree.suite
+        )
         job.say(f"importing {package.name}")
         return archive.commit(job.repo, archive.reading_package(package), job.name, job.listen)
     finally:
@@ -218,7 +220,8 @@ def _repository(repo: Path, *, fresh: bool) -> Iterator[Path]:
 def _definition(name: str, tree: config.Tree, root: Path) -> dict[str, Any]:
     """What the tree is made from: when this changes, it is made again."""
     if tree.kind == "debian":
-        return {"kind": tree.kind, "package": tree.package}
+        suite = {"suite": tree.suite} if tree.suite else {}
+        return {"kind": tree.kind, "package": tree.package, **suite}
     if tree.kind == "git":
         return {"kind": tree.kind, "url": tree.url, "ref": tree.ref}
     path = root / tree.path
