@@ -42,6 +42,9 @@ class Kernel(Table, frozen=True, kw_only=True):
     role: Role
     tree: str
     series: list[str] = []  # "name", or "name:N" for its first N patches
+    # Its own control, as it was shipped: no windows, no switches, races by chance only.
+    # What fires and what holds are both as expected: the rate is what is asked.
+    unaided: bool = False
     fragments: list[str]  # names under vm/kconfig/, without ".config"
 
 

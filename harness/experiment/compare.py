@@ -17,16 +17,16 @@ def comparisons(cells: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """For each workload, file system and mode: the rate ratio of every two kernels.
 
     `cells` are those of run.json.  Only what has no switch and was exposed on one of
-    the two: between two rates of zero there is no ratio.  An end of the interval that
-    is not bounded is None.
+    the two: between two rates of zero there is no ratio.  Two trees are two things.  An
+    end of the interval that is not bounded is None.
     """
     alike: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
     for cell in cells:
         if cell["role"] in ROLES:
-            key = (cell["workload"], cell["filesystem"], cell["armed"])
+            key = (cell.get("tree"), cell["workload"], cell["filesystem"], cell["armed"])
             alike.setdefault(key, []).append(cell)
     found = []
-    for (workload, filesystem, armed), several in alike.items():
+    for (_tree, workload, filesystem, armed), several in alike.items():
         several = sorted(several, key=lambda cell: ROLES.index(cell["role"]))
         for n, base in enumerate(several):
             for other in several[n + 1 :]:

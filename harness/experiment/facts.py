@@ -37,6 +37,7 @@ def entry(cell: Cell, verdict: Verdict, attempt: Attempt) -> dict[str, Any]:
         "name": cell.name,
         "kernel": cell.kernel,
         "role": cell.role,
+        "tree": cell.tree,
         "filesystem": cell.filesystem,
         "workload": cell.workload,
         "kind": cell.kind,
@@ -90,7 +91,8 @@ def rerun(cfg: Config, document: Mapping[str, Any], cell: Cell, trials: int) -> 
     # A kernel that was named need not be in the plan.
     named = document.get("filters", {}).get("kernels", ())
     for kernel in dict.fromkeys([*cfg.plan[document["plan"]].kernels, *named]):
-        if kernel == cell.kernel or cfg.kernel[kernel].role in firing:
+        entry = cfg.kernel[kernel]
+        if kernel == cell.kernel or (entry.role in firing and entry.tree == cell.tree):
             argv += ["-k", kernel]
     argv += ["-f", cell.filesystem, "-w", cell.workload]
     if cell.needs_fire and cell.min_rate < 1:

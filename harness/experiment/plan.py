@@ -42,6 +42,8 @@ class Cell:
     fires_on: tuple[Role, ...] = ()  # the workload's: roles on which it is open
     armed: bool = True  # False: its windows hold nobody, chance decides
     min_rate: float = 0.9  # that must be shown where it must fire
+    tree: str = ""  # of its kernel: what fires on one proves nothing on another
+    unaided: bool = False  # its kernel has no windows and is its own control
 
     @property
     def open(self) -> bool:
@@ -51,12 +53,12 @@ class Cell:
     @property
     def must_fire(self) -> bool:
         """Whether exposed is what is expected: unarmed, an open race may fire or not."""
-        return self.open and self.armed
+        return self.open and self.armed and not self.unaided
 
     @property
     def may_fire(self) -> bool:
         """Whether either is expected: a rate is what is asked."""
-        return self.open and not self.armed
+        return (self.open and not self.armed) or (self.unaided and self.kind == "race")
 
     @property
     def fewest(self) -> int:
@@ -75,7 +77,7 @@ class Cell:
         A gate that fires nowhere asks for its bound and for right contents: it is its
         own proof.
         """
-        if self.open or self.role == "control":
+        if self.open or self.role == "control" or self.unaided:
             return False
         return self.kind == "race" or bool(self.fires_on)
 
@@ -142,7 +144,7 @@ def cells(
     result = []
     # sorted() is stable: the plan's own order survives within a role.
     for kernel in sorted(chosen_kernels, key=lambda k: ORDER.index(cfg.kernel[k].role)):
-        role = cfg.kernel[kernel].role
+        role, unaided = cfg.kernel[kernel].role, cfg.kernel[kernel].unaided
         if trials is None and role not in plan.trials:
             raise UsageError(
                 f"plan {plan_name!r} says no number of trials for role {role!r}"
@@ -157,10 +159,10 @@ def cells(
                     continue
                 if filesystem not in (entry.filesystems or [filesystem]):
                     continue
-                for switch, mode in _variants(entry, role, kind, chosen_modes):
+                for switch, mode in _variants(entry, role, kind, chosen_modes, unaided):
                     variant, armed = (switch or OFF) if role == "control" else "", mode == "armed"
                     name = cell_name(kernel, filesystem, workload, variant, armed)
-                    windows = tuple(entry.windows.get(kind, ()))
+                    windows = () if unaided else tuple(entry.windows.get(kind, ()))
                     result.append(
                         Cell(
                             kernel=kernel,
@@ -175,6 +177,8 @@ def cells(
                             fires_on=tuple(entry.fires_on),
                             armed=armed,
                             min_rate=_min_rate(plan, entry),
+                            tree=cfg.kernel[kernel].tree,
+                            unaided=unaided,
                         )
                     )
     if not result:
@@ -210,12 +214,17 @@ def disarmed(windows: Sequence[Window]) -> tuple[Window, ...]:
 
 
 def _variants(
-    workload: Workload, role: Role, kind: str, modes: Sequence[Mode]
+    workload: Workload, role: Role, kind: str, modes: Sequence[Mode], unaided: bool
 ) -> list[tuple[str, Mode]]:
     """The switches and modes of a workload on a role and a type of file system.
 
-    Unarmed is another thing only where there is a window; a gate's is part of it.
+    Unarmed is another thing only where there is a window; a gate's is part of it.  A
+    kernel without windows has unarmed races only, whatever the plan's modes.
     """
+    if unaided and workload.kind == "race":
+        return [("", "unarmed")] if "unarmed" in (workload.modes or ["unarmed"]) else []
+    if unaided and workload.windows.get(kind):
+        return []  # a gate that cannot do without
     wanted: Container[Mode] = workload.modes or modes
     if workload.kind == "gate" or not workload.windows.get(kind):
         wanted = ("armed",)

@@ -88,6 +88,9 @@ def judge(cell: Cell, trials: Sequence[Trial], evidence: Evidence) -> Verdict:
     planned = cell.trials if evidence.planned is None else evidence.planned
 
     reached = not cell.windows or window_hits > 0
+    if cell.unaided and cell.kind == "race":
+        # Without windows, that both were at it at the same time is all that can be known.
+        reached = any(trial.data.get("order") == "overlap" for trial in trials)
     state, reason = _state(cell, planned, trials, outcomes, evidence, reached)
     if cell.must_fire and state == "exposed" and _too_few(exposed, valid, min_rate):
         # It fired every time, and no number so small shows the rate that is asked.
@@ -101,7 +104,7 @@ def judge(cell: Cell, trials: Sequence[Trial], evidence: Evidence) -> Verdict:
             reason = _too_low(exposed, valid, interval[0], min_rate)
     elif state == "exposed":
         reason = _open(cell, trials, exposed, valid)
-    ran = "armed" if armed else "unarmed"
+    ran = "armed" if armed else "unaided" if cell.unaided else "unarmed"
     return Verdict(
         state=state,
         as_expected=as_expected,
@@ -189,6 +192,8 @@ def _state(
     if few:
         why = f"only {valid} of {len(trials)} trials were valid"
         return "untested", f"{why}: {whys['untested']}" if "untested" in whys else why
+    if not reached and cell.unaided:
+        return "untested", "the two never overlapped, and there is no window to make them"
     if not reached:
         return "untested", f"window {cell.windows[0].name!r} was never hit"
     if cell.needs_fire and not evidence.control_fired:

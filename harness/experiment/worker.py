@@ -85,7 +85,7 @@ class Shared:
     verdicts: list[verdict.Verdict] = field(default_factory=list)
     entries: dict[str, dict[str, Any]] = field(default_factory=dict)  # by cell name
     under_way: list[Cell] = field(default_factory=list)
-    fired: set[tuple[str, str]] = field(default_factory=set)  # filesystem, workload
+    fired: set[tuple[str, str, str]] = field(default_factory=set)  # tree, filesystem, workload
     booted: set[str] = field(default_factory=set)
     boot_failures: Counter[str] = field(default_factory=Counter)
     machines: int = 0  # shared ones so far: they are numbered
@@ -96,7 +96,7 @@ class Shared:
         if judged.state == "exposed" and (
             entry["may_fire"] or (entry["must_fire"] and judged.as_expected)
         ):
-            self.fired.add((entry["filesystem"], entry["workload"]))
+            self.fired.add((entry.get("tree", ""), entry["filesystem"], entry["workload"]))
         self.verdicts.append(judged)
         self.entries[entry["name"]] = entry
 
@@ -141,7 +141,7 @@ class Worker:
         directory = shared.store.cell_directory(cell.name)
         seconds = shared.budget.share() if shared.budget is not None else None
         attempts, attempt = self._boots(cell, directory, seconds)
-        fired = (cell.filesystem, cell.workload) in shared.fired
+        fired = (cell.tree, cell.filesystem, cell.workload) in shared.fired
         judged = verdict.judge(cell, attempt.trials, attempt.evidence(fired))
         # What is allowed has still tainted the kernel: lockdep is off after its first report.
         clean = not (attempt.faults or attempt.allowed)
