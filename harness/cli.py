@@ -27,6 +27,7 @@ from harness.errors import (
     UsageError,
 )
 from harness.events import Event, Listener
+from harness.nightly import verb as nightly_verb
 from harness.options import Parser, Version, known
 from harness.report import verb as report_verb
 from harness.series import verbs as series_verbs
@@ -231,6 +232,11 @@ def series(args: argparse.Namespace) -> int:
     return series_verbs.run(args, _config(args))
 
 
+def nightly(args: argparse.Namespace) -> int:
+    """Every tree, tonight; 0 when all is as expected."""
+    return nightly_verb.run(args, _config(args))
+
+
 def new(args: argparse.Namespace) -> int:
     """A race or a series to start from."""
     return skeleton.run(args, _config(args))
@@ -270,6 +276,10 @@ def _parser() -> argparse.ArgumentParser:
         _verb(verbs, "series", series, "import, check or export series of patches",
               series_verbs.EXAMPLE),
         _configurable,
+    )  # fmt: skip
+    nightly_verb.options(
+        _verb(verbs, "nightly", nightly, "run all trees, and say what is new since last night",
+              nightly_verb.EXAMPLE)
     )  # fmt: skip
     skeleton.options(
         _verb(verbs, "new", new, "begin a race or a series", skeleton.EXAMPLE), _configurable

@@ -11,7 +11,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import msgspec
 
@@ -27,6 +27,7 @@ from harness.words import (
     Guest,
     Kernel,
     Mode,
+    Nightly,
     Plan,
     Role,
     Switch,
@@ -47,6 +48,7 @@ __all__ = [
     "Guest",
     "Kernel",
     "Mode",
+    "Nightly",
     "Plan",
     "Role",
     "Switch",
@@ -87,6 +89,7 @@ _SOURCE = re.compile(r"(?:[A-Za-z0-9][A-Za-z0-9._-]*/)*[A-Za-z0-9][A-Za-z0-9._-]
 _SOURCE_LENGTH = 200
 _SWITCHES = re.compile(r"[a-z0-9_-]+(?:\+[a-z0-9_-]+)*")
 _TRIALS = (1, 1_000_000)
+_T = TypeVar("_T", bound=Table)
 
 
 def load(path: Path) -> Config:
@@ -127,9 +130,10 @@ class _Reader(Checks):
     def config(self) -> Config:
         data = self.data = self.parse()
         allow = self.allowances(data.pop("allow", []))
+        nightly = self.single("nightly", Nightly)
         for key, value in data.items():
             if key not in TABLES:
-                self.fail((key,), f"unknown key{nearest(key, (*TABLES, 'allow'))}")
+                self.fail((key,), f"unknown key{nearest(key, (*TABLES, 'allow', 'nightly'))}")
             if not isinstance(value, dict):
                 self.fail((key,), f"must be tables [{key}.NAME], not {word(value)}")
         for key in TABLES:
@@ -143,9 +147,22 @@ class _Reader(Checks):
                     self.fail(*found)
                 self.printable((key, name), value)
             tables[key] = msgspec.convert(data[key], dict[str, kind])  # type: ignore[valid-type]
-        config = Config(**tables, allow=allow, root=self.root, path=self.path.absolute())
+        tables.update(root=self.root, path=self.path.absolute())
+        config = Config(**tables, allow=allow, nightly=nightly)
         self.check(config)
         return config
+
+    def single(self, key: str, kind: type[_T]) -> _T | None:
+        """The one table [key], taken out of the data; None when there is none."""
+        value = self.data.pop(key, None)
+        if value is None:
+            return None
+        if found := fault(value, kind, (key,)):
+            self.fail(*found)
+        self.printable((key,), value)
+        table = msgspec.convert(value, kind)
+        self.bounds((key,), table, kind)
+        return table
 
     def allowances(self, data: object) -> list[Allow]:
         """[[allow]] is the one array of tables."""
@@ -218,6 +235,18 @@ class _Reader(Checks):
             self.plan(("plan", name), plan, config)
         for i, allow in enumerate(config.allow):
             self.allow(("allow", i), allow, config)
+        if config.nightly is not None:
+            self.nightly(("nightly",), config.nightly, config)
+
+    def nightly(self, key: KeyPath, nightly: Nightly, config: Config) -> None:
+        self.refers((*key, "plan"), nightly.plan, "plan", config.plan)
+        for kind, names in (("workload", nightly.bench), ("filesystem", nightly.filesystems)):
+            at = (*key, "bench" if kind == "workload" else "filesystems")
+            for i, name in enumerate(self.distinct(at, names)):
+                self.refers((*at, i), name, kind, getattr(config, kind))
+        for i, name in enumerate(nightly.bench):
+            if config.workload[name].kind != "bench":
+                self.fail((*key, "bench", i), f"'{name}' is a {config.workload[name].kind}")
 
     def allow(self, key: KeyPath, allow: Allow, config: Config) -> None:
         try:
@@ -268,6 +297,8 @@ class _Reader(Checks):
                     (*key, "series", i),
                     f"no patches/{series}/{line}/series{nearest(series, available)}",
                 )
+        if kernel.unaided and kernel.role == "control":
+            self.fail((*key, "unaided"), "a control kernel has windows and switches")
         fragments = {p.stem for p in self.root.glob("vm/kconfig/*.config")}
         self.some((*key, "fragments"), kernel.fragments)
         for i, fragment in enumerate(self.distinct((*key, "fragments"), kernel.fragments)):
@@ -362,6 +393,8 @@ class _Reader(Checks):
                 self.fail((*key, "trials"), f"missing key '{role}': kernel '{name}' has that role")
         for i, name in enumerate(plan.workloads):
             workload = config.workload[name]
+            if workload.kind == "bench":
+                self.fail((*key, "workloads", i), f"'{name}' is a bench: it has no verdict")
             for kind in ("kernel", "filesystem"):
                 only = getattr(workload, f"{kind}s")
                 if only and not set(only) & set(getattr(plan, f"{kind}s")):
@@ -369,7 +402,7 @@ class _Reader(Checks):
                         (*key, "workloads", i),
                         f"'{name}' has no cell here: of {kind}s it takes only {', '.join(only)}",
                     )
-            if workload.kind != "bench" and config.guest[plan.guest].cpus < 2:
+            if config.guest[plan.guest].cpus < 2:
                 self.fail(
                     (*key, "guest"),
                     f"'{plan.guest}' has 1 CPU, and the {workload.kind} '{name}' needs 2",

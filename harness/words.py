@@ -108,6 +108,7 @@ class Workload(Table, frozen=True, kw_only=True):
     # it must fire: a reproducer that fires less often is broken.
     min_rate: float = USUAL_RATE
     timeout_s: float = 60.0  # up to 400 trials, on KVM; multiplied by the slowdown
+    figures: list[str] = []  # bench: keys of a trial's JSON that are its figures; less is better
 
 
 class Switch(Table, frozen=True, kw_only=True):
@@ -153,6 +154,17 @@ class Plan(Table, frozen=True, kw_only=True):
     cells_per_boot: int = 1
 
 
+class Nightly(Table, frozen=True, kw_only=True):
+    """What `harness nightly` does each night."""
+
+    plan: str
+    budget_h: float = 8.0  # all of the night; what is left then is not run
+    window: int = 14  # nights over which rates and speed are looked at
+    bench: list[str] = []  # workloads of kind bench
+    filesystems: list[str] = []  # on which the bench is run; none = all of the plan
+    tolerance: float = 0.05  # by how much a figure may change before it is told
+
+
 class Config(Table, frozen=True, kw_only=True):
     """The whole experiment."""
 
@@ -164,5 +176,6 @@ class Config(Table, frozen=True, kw_only=True):
     workload: dict[str, Workload]
     plan: dict[str, Plan]
     allow: list[Allow] = []
+    nightly: Nightly | None = None
     root: Path = Path()  # directory of harness.toml; set by load(), not a key of the file
     path: Path = Path()  # harness.toml itself; set by load(), not a key of the file

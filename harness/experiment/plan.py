@@ -117,6 +117,7 @@ def cells(
     trials: int | None = None,
     seed: int | None = None,
     modes: Sequence[Mode] = (),
+    names: Sequence[str] = (),
 ) -> list[Cell]:
     """The cells of plan `plan_name`: control kernels first, then stock, then candidates.
 
@@ -126,7 +127,7 @@ def cells(
     only those names (none = all); a kernel, file system or workload of harness.toml
     that the plan does not list is run under it when it is named.  `trials` and `seed`
     replace the plan's (and `trials` the workloads').  Raises UsageError for a name
-    that is not in harness.toml, and when no cell is left.
+    that is not in harness.toml, and when no cell is left.  `names`: of those cells only these.
     """
     plan = cfg.plan.get(plan_name)
     if plan is None:
@@ -181,6 +182,11 @@ def cells(
                             unaided=unaided,
                         )
                     )
+    if names:
+        every, result = result, [cell for cell in result if cell.name in set(names)]
+        for name in names:
+            if name not in {cell.name for cell in result}:
+                raise _unknown("cell", name, [c.name for c in every], where, known=())
     if not result:
         raise UsageError(
             f"plan {plan_name!r}: no cell is left: {', '.join(chosen_workloads)} on"

@@ -69,6 +69,7 @@ def run_plan(
     jobs: int | None = None,
     budget_s: float | None = None,
     modes: Sequence[Mode] = (),
+    names: Sequence[str] = (),
     core: bool = False,
     rooms: Rooms | None = None,
 ) -> tuple[store.Run, int]:
@@ -76,13 +77,15 @@ def run_plan(
 
     0: every verdict is what its kernel's role expects; 1: at least one is not;
     125: the only trouble is cells that could not be tested; 130: interrupted by
-    Ctrl-C, with every finished cell kept.  The filters, `trials` and `seed` are
+    Ctrl-C, with every finished cell kept.  The filters, `names`, `trials` and `seed` are
     those of plan.cells(); `jobs` and `budget_s` replace the plan's.  `core`: keep the
     memory of a guest that hangs.  Raises UsageError
     before anything is written; BuildError and InfraError afterwards, with run.json
     saying "failed" and every finished cell kept.
     """
-    cells = plans.cells(cfg, plan_name, kernels, filesystems, workloads, trials, seed, modes)
+    cells = plans.cells(
+        cfg, plan_name, kernels, filesystems, workloads, trials, seed, modes, names
+    )
     run = store.Run(results_root, plan_name)
     runner = _Runner(cfg, cfg.plan[plan_name], cells, cache, run, listen, rooms or Rooms(), jobs)
     if budget_s is not None or trials is None:  # a number that is asked for is not cut
@@ -96,6 +99,7 @@ def run_plan(
             "workloads": list(workloads),
             "modes": list(modes),
             "trials": trials,
+            **({"names": list(names)} if names else {}),
         },
         budget_s=runner.budget_s or None,
         jobs=runner.jobs,

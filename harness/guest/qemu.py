@@ -20,7 +20,7 @@ from harness.guest.process import Process, ending
 PROGRAM = "qemu-system-x86_64"
 PACKAGE = "qemu-system-x86"
 # By how much every time limit is stretched; the only place that says so.
-SLOWDOWN = {"kvm": 1.0, "tcg": 5.0}
+SLOWDOWN = {"kvm": 1.0, "tcg": 5.0, "icount": 10.0}
 PROBE_LIMIT_S = 5.0
 
 
@@ -28,9 +28,15 @@ PROBE_LIMIT_S = 5.0
 class Accelerator:
     """How the guest's CPUs are made, and why so."""
 
-    name: str  # "kvm" or "tcg"
+    name: str  # "kvm", "tcg" or "icount"
     slowdown: float  # factor for every time limit that was meant for KVM
     reason: str  # for a person: why this one
+
+
+# TCG with one thread for all CPUs and a clock that counts their instructions: a busy host
+# changes nothing, and two boots give the same figures (QEMU, docs/devel/tcg-icount.rst).
+COUNTED = Accelerator("icount", SLOWDOWN["icount"], "instructions are counted")
+_COUNTING = ("-icount", "shift=0,sleep=off", "-rtc", "base=2026-01-01,clock=vm")
 
 
 def find_qemu() -> str:
@@ -127,12 +133,17 @@ def command(
     without qmp, has the human monitor too (Ctrl-a c).  gdb: a unix socket to be made; the
     guest waits for gdb there.
     """
-    accel = "tcg,thread=multi" if accelerator.name == "tcg" else accelerator.name
+    accel, cpu = accelerator.name, "max"
+    if accel == "tcg":
+        accel = "tcg,thread=multi"
+    elif accel == COUNTED.name:
+        # RDRAND is the host's, and would make two boots differ.
+        accel, cpu = "tcg,thread=single", "qemu64,-rdrand"
     argv = [
         find_qemu(), *_BARE,
         "-machine", "q35",
         "-accel", accel,
-        "-cpu", "max",
+        "-cpu", cpu,
         # One core per socket: even a kernel that reads the MP table, which lists
         # one CPU per socket, gets all of them.
         "-smp", f"cpus={cpus},sockets={cpus},cores=1,threads=1",
@@ -148,6 +159,8 @@ def command(
         # The guest leaves notes there that a core of it must have to be read.
         "-device", "vmcoreinfo",
     ]  # fmt: skip
+    if accelerator.name == COUNTED.name:
+        argv += _COUNTING
     if qmp is not None:
         argv += ["-chardev", f"{qmp},id=qmp0", "-mon", "chardev=qmp0,mode=control"]
     elif "mux=on" in serial:

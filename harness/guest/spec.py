@@ -47,7 +47,7 @@ class MachineSpec:
     @property
     def emulated(self) -> bool:
         """Whether the guest's CPUs are QEMU's own work."""
-        return self.accelerator.name == "tcg"
+        return self.accelerator.name != "kvm"
 
     def limit_s(self, seconds: float) -> float:
         """A limit that is meant for KVM, as this machine needs it."""

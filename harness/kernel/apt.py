@@ -17,7 +17,6 @@ from harness.errors import HarnessError, InfraError, UsageError
 from harness.events import Event, Listener
 from harness.kernel import command, lock
 
-
 # Suites that have neither -updates nor -security.
 _ROLLING = ("sid", "unstable", "experimental")
 _KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")  # of every release there is
@@ -81,7 +80,7 @@ def _sources(suite: str, subject: str) -> str:
     keyring = f"[signed-by={_KEYRING}] " if _KEYRING.is_file() else ""
     form = "$(REPO_URI) $(RELEASE) $(COMPONENT)"
     said = command.run(["apt-get", "indextargets", "--format", form, "Created-By: Packages"])
-    found = {}
+    found: dict[str, None] = {}
     for line in said.stdout.splitlines():
         uri, release, component = line.split(" ", 2)
         suffix = release.removeprefix(ours) if ours and release.startswith(ours) else None

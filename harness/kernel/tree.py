@@ -14,9 +14,9 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from harness import config
 from harness.errors import InfraError, UsageError
@@ -40,15 +40,21 @@ class Source:
 
 
 def materialise(
-    name: str, tree: config.Tree, root: Path, cache: Path, listen: Listener = silent
+    name: str,
+    tree: config.Tree,
+    root: Path,
+    cache: Path,
+    listen: Listener = silent,
+    *,
+    refresh: bool = False,
 ) -> Source:
     """Make tree `name` available as a local commit; quick when it already is.
 
     Relative paths start at `root` (the directory of harness.toml).  A debian
-    package is downloaded once; a tarball is read again when its size or time
-    changed; a directory and a git ref are looked at every time, and a directory's
-    .gitignore is honoured.  Raises UsageError for what harness.toml got wrong,
-    InfraError for the rest (network, full disk), naming the tree.
+    package is downloaded once, and with `refresh` again when there is a newer one; a
+    tarball is read again when its size or time changed; a directory and a git ref are
+    looked at every time, and a directory's .gitignore is honoured.  Raises UsageError for
+    what harness.toml got wrong, InfraError for the rest (network, full disk), naming the tree.
     """
     repo = cache / "trees" / f"{_slug(name)}.git"
     make: Callable[[_Job], str] = {
@@ -60,24 +66,46 @@ def materialise(
     with command.room_on(cache):
         definition = _definition(name, tree, root)
         known = _read_stamp(repo)
-        if tree.kind in ("debian", "tarball") and known and known["definition"] == definition:
+        if _stands(known, definition, tree, None if refresh else ""):
             return Source(name, tree.line, repo, known["commit"], known["version"])
+        newest = ""
+        if refresh and tree.kind == "debian":
+            newest = apt.newest(tree.package, cache / "apt", name, listen, tree.suite)
+            if known and not newest:
+                listen(Event("note", name, f"the mirror does not answer: {known['version']}"))
         with lock.held(repo.with_suffix(".lock"), name, listen):
             known = _read_stamp(repo)  # the run we waited for may have made it
-            if tree.kind in ("debian", "tarball") and known and known["definition"] == definition:
+            if _stands(known, definition, tree, newest):
                 return Source(name, tree.line, repo, known["commit"], known["version"])
             started = time.monotonic()
             with _repository(repo, fresh=known is None) as working:
-                commit = make(_Job(name, tree, root, cache, working, listen))
+                job = _Job(name, tree, root, cache, working, listen)
+                commit = make(job)
                 version = _version(working, commit, name)
                 git.out(working, "update-ref", f"refs/harness/tree/{commit}", commit)
                 stamp = {"definition": definition, "commit": commit, "version": version}
+                stamp |= job.facts
                 if stamp != known:
                     _write_stamp(working, stamp)
             if stamp != known:
                 seconds = time.monotonic() - started
                 listen(Event("tree", name, f"{version} at {commit[:12]} in {seconds:.0f} s"))
             return Source(name, tree.line, repo, commit, version)
+
+
+def _stands(
+    known: dict[str, Any] | None, definition: dict[str, Any], tree: config.Tree, newest: str | None
+) -> TypeGuard[dict[str, Any]]:
+    """Whether what is there need not be made again.
+
+    `newest`: file name of the package that the mirror has; "" = that was not asked, or
+    nobody answered; None = it is still to be asked.
+    """
+    if tree.kind not in ("debian", "tarball") or not known or known["definition"] != definition:
+        return False
+    if tree.kind == "tarball" or newest == "":
+        return True
+    return newest is not None and known.get("package") == newest
 
 
 @dataclass(frozen=True)
@@ -90,6 +118,7 @@ class _Job:
     cache: Path
     repo: Path
     listen: Listener
+    facts: dict[str, str] = field(default_factory=dict)  # for the stamp
 
     def say(self, message: str) -> None:
         self.listen(Event("tree", self.name, message))
@@ -104,6 +133,7 @@ def _debian(job: _Job) -> str:
             job.tree.package, into, job.cache / "apt", job.name, job.listen, job.tree.suite
         )
         job.say(f"importing {package.name}")
+        job.facts["package"] = package.name
         return archive.commit(job.repo, archive.reading_package(package), job.name, job.listen)
     finally:
         shutil.rmtree(into, ignore_errors=True)

@@ -81,12 +81,12 @@ class Drawing:
 
 def render(run: Saved, kills: KillMatrix | None = None) -> str:
     """The file report.html."""
-    environment = _environment()
-    script = environment.get_template("report.js").render()
+    templates = environment()
+    script = templates.get_template("report.js").render()
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     groups = _groups(run.wrong)
     times = timeline.read(run.directory / "run.log", {cell.name: cell for cell in run.cells})
-    return environment.get_template("report.html").render(
+    return templates.get_template("report.html").render(
         run=run,
         document=run.document,
         headline=summary.headline(run),
@@ -112,8 +112,9 @@ def render(run: Saved, kills: KillMatrix | None = None) -> str:
 
 
 @cache
-def _environment() -> Environment:
-    environment = Environment(
+def environment() -> Environment:
+    """That of all templates: everything is escaped, nothing may be undefined."""
+    made = Environment(
         loader=PackageLoader("harness.report"),
         autoescape=True,
         undefined=StrictUndefined,
@@ -121,10 +122,10 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=False,
     )
-    environment.filters.update(
+    made.filters.update(
         duration=duration, percent=percent, plain=printable, target=target
     )
-    return environment
+    return made
 
 
 def _sections(run: Saved) -> list[Section]:

@@ -27,7 +27,7 @@ def render(run: Saved) -> str:
     root = ET.Element("testsuites", name=_text(f"{run.document.plan} ({run.document.id})"))
     for number, ((kernel, filesystem), cells) in enumerate(suites.items()):
         _suite(root, run, f"{kernel}.{filesystem}", number, cells)
-    _count(root, root.iter("testcase"))
+    count(root, root.iter("testcase"))
     ET.indent(root)
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(root, encoding="unicode") + "\n"
 
@@ -36,7 +36,7 @@ def _suite(
     root: ET.Element, run: Saved, name: str, number: int, cells: list[Cell | Planned]
 ) -> None:
     suite = ET.SubElement(root, "testsuite", name=_text(name), id=str(number))
-    if (started := _time(run.document.started)) is not None:
+    if (started := moment(run.document.started)) is not None:
         suite.set("timestamp", started)
     properties = ET.SubElement(suite, "properties")
     kernel = run.document.kernels.get(cells[0].kernel)
@@ -51,7 +51,7 @@ def _suite(
         ET.SubElement(properties, "property", name=key, value=_text(value))
     for cell in cells:
         _case(suite, cell)
-    _count(suite, suite.iter("testcase"))
+    count(suite, suite.iter("testcase"))
 
 
 def _case(suite: ET.Element, cell: Cell | Planned) -> None:
@@ -76,7 +76,8 @@ def _case(suite: ET.Element, cell: Cell | Planned) -> None:
     ET.SubElement(case, "system-out").text = _text(verdict.claim)
 
 
-def _count(element: ET.Element, cases: Iterable[ET.Element]) -> None:
+def count(element: ET.Element, cases: Iterable[ET.Element]) -> None:
+    """Sets what a suite says of its cases: how many, how they went, and their time."""
     cases = list(cases)
     element.set("tests", str(len(cases)))
     for tag, key in zip(_COUNTED, ("failures", "errors", "skipped"), strict=True):
@@ -84,7 +85,7 @@ def _count(element: ET.Element, cases: Iterable[ET.Element]) -> None:
     element.set("time", f"{sum(float(case.get('time', 0)) for case in cases):.3f}")
 
 
-def _time(started: str) -> str | None:
+def moment(started: str) -> str | None:
     """UTC without a zone, as the schema of old has it; None when there is no telling."""
     try:
         return datetime.fromisoformat(started).strftime("%Y-%m-%dT%H:%M:%S")

@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What a kernel's paths cost, in guest instructions: the workloads of kind bench.
+
+Under QEMU's -icount the guest's clock counts instructions, so that one boot is enough:
+two of the same kernel give the same figures on any host at any load.  Cache misses and
+what CPUs cost each other are not modelled.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.config import Config
+from harness.errors import HarnessError, InfraError
+from harness.events import Event, Listener
+from harness.experiment import store
+from harness.experiment.berth import Bootable
+from harness.experiment.plan import Cell, program_key
+from harness.experiment.preflight import MOUNT_POINT, Job, UntestableError, prepare
+from harness.guest.machine import MachineSpec
+from harness.guest.qemu import COUNTED
+from harness.kernel.image import Image
+
+TIMEOUT_S = 60.0  # of a workload, on KVM; stretched like all limits
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One number of a kernel; less is better."""
+
+    name: str  # "fault-cold/ext4/hole_1_p50_ns"
+    value: float  # guest instructions
+
+    def to_json(self) -> dict[str, Any]:
+        """For night.json."""
+        return {"name": self.name, "value": self.value}
+
+
+def measure(
+    cfg: Config,
+    image: Image,
+    guest: str,
+    workloads: Sequence[str],
+    filesystems: Sequence[str],
+    programs: Mapping[str, Path],
+    directory: Path,
+    machine: Callable[[MachineSpec, Path, str], Bootable],
+    listen: Listener,
+) -> list[Figure]:
+    """The figures of each workload on each file system, from one boot for each of these.
+
+    `machine` makes a machine in a directory below `directory`, not started.  Raises
+    InfraError when the guest is not what was asked for or a workload prints no
+    figures, and what a boot raises.
+    """
+    figures: list[Figure] = []
+    for filesystem in filesystems:
+        name = f"{image.kernel}-{filesystem}"
+        place = directory / name
+        with store.writing(directory):
+            place.mkdir(parents=True, exist_ok=True)
+        listen(Event("bench", image.kernel, f"{', '.join(workloads)} on {filesystem}"))
+        spec = MachineSpec.of(cfg.guest[guest], image.bzimage, COUNTED, programs)
+        try:
+            with machine(spec, place, name) as running:
+                for workload in workloads:
+                    job = _job(cfg, image, guest, filesystem, workload)
+                    _prepare(job, running)
+                    figures += _figures(job, running)
+                    running.run(f"umount {MOUNT_POINT}")
+        finally:
+            store.delete_disks(place)
+    return figures
+
+
+def _job(cfg: Config, image: Image, guest: str, filesystem: str, workload: str) -> Job:
+    entry = cfg.workload[workload]
+    cell = Cell(
+        kernel=image.kernel,
+        role=cfg.kernel[image.kernel].role,
+        filesystem=filesystem,
+        workload=workload,
+        switch="",
+        windows=(),
+        trials=1,
+        seed=1,
+        kind="bench",
+    )
+    return Job(
+        cell=cell,
+        filesystem=cfg.filesystem[filesystem],
+        workload=entry,
+        cpus=cfg.guest[guest].cpus,
+        release=image.release,
+        timeout_s=entry.timeout_s,
+    )
+
+
+def _prepare(job: Job, machine: Bootable) -> None:
+    try:
+        prepare(job, machine)
+    except UntestableError as why:
+        raise InfraError(f"bench {job.workload.source} on {job.cell.kernel}: {why}") from why
+
+
+def _figures(job: Job, machine: Bootable) -> list[Figure]:
+    """Of the one trial after this boot."""
+    argv = [f"/workloads/{program_key(job.workload.source)}", "--dir", MOUNT_POINT]
+    argv += ["--trials", "1", "--seed", "1", *job.workload.args]
+    done = machine.run(" ".join(argv), job.timeout_s)
+    cell = job.cell
+    for line in done.stdout.splitlines():
+        if not line.startswith('# {"trial"'):
+            continue
+        said = json.loads(line[2:])
+        return [
+            Figure(f"{cell.workload}/{cell.filesystem}/{key}", float(said[key]))
+            for key in job.workload.figures
+            if key in said
+        ]
+    raise InfraError(
+        f"bench {cell.workload} on {cell.kernel} and {cell.filesystem} gave no figures:"
+        f" status {done.status}: {done.stderr.strip()[:200]}"
+    )
+
+
+def failed(error: HarnessError) -> str:
+    """Why there are no figures, in one line."""
+    return error.message.splitlines()[0]
