@@ -87,6 +87,7 @@ def run(args: argparse.Namespace) -> int:
             jobs=args.jobs,
             budget_s=args.budget,
             modes=[args.mode] if args.mode else [],
+            bench=args.bench,
             core=args.core,
         )
     return _ended(code)

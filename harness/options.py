@@ -94,6 +94,10 @@ def run_options(parser: argparse.ArgumentParser) -> None:
         "--mode", choices=("armed", "unarmed"), help="with windows armed only, or without only"
     )
     parser.add_argument(
+        "--bench", action="append", default=[], metavar="NAME",
+        help="measure each kernel, too, in guest instructions; can be given again",
+    )  # fmt: skip
+    parser.add_argument(
         "--core", action="store_true", help="keep the memory of a guest that hangs"
     )
     parser.add_argument(
@@ -130,7 +134,7 @@ def alone(args: argparse.Namespace) -> None:
     """UsageError when --resume comes with what the run was told when it began."""
     for name, nothing in (
         ("plan", None), ("kernel", []), ("filesystem", []), ("workload", []), ("trials", None),
-        ("seed", None), ("budget", None), ("mode", None), ("core", False),
+        ("seed", None), ("budget", None), ("mode", None), ("bench", []), ("core", False),
     ):  # fmt: skip
         if getattr(args, name) != nothing:
             run = "" if args.resume == NEWEST_RUN else f" {args.resume}"

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.config import Config
-from harness.errors import HarnessError, InfraError
+from harness.config import Config, nearest
+from harness.errors import InfraError, UsageError
 from harness.events import Event, Listener
 from harness.experiment import store
 from harness.experiment.berth import Bootable
@@ -38,6 +38,16 @@ class Figure:
     def to_json(self) -> dict[str, Any]:
         """For night.json."""
         return {"name": self.name, "value": self.value}
+
+
+def check_bench(cfg: Config, names: Sequence[str]) -> None:
+    """UsageError for a name that is no workload of kind bench."""
+    known = [name for name, entry in cfg.workload.items() if entry.kind == "bench"]
+    for name in names:
+        if name not in known:
+            raise UsageError(
+                f"no bench {name!r} in harness.toml{nearest(name, known)}", hint="harness list"
+            )
 
 
 def measure(
@@ -127,7 +137,3 @@ def _figures(job: Job, machine: Bootable) -> list[Figure]:
         f" status {done.status}: {done.stderr.strip()[:200]}"
     )
 
-
-def failed(error: HarnessError) -> str:
-    """Why there are no figures, in one line."""
-    return error.message.splitlines()[0]

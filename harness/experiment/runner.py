@@ -17,6 +17,7 @@ from harness.errors import EXIT_INTERRUPTED, HarnessError, InfraError
 from harness.events import Event, Listener, silent
 from harness.experiment import crew, facts, resume, store, verdict
 from harness.experiment import plan as plans
+from harness.experiment.bench import Figure, check_bench, measure
 from harness.experiment.berth import Bootable
 from harness.experiment.budget import Budget
 from harness.experiment.compare import comparisons
@@ -52,6 +53,7 @@ class Rooms:
     digest: Callable[[Mapping[str, Path]], str] = programs.digest
     machine: Callable[[MachineSpec, Path, Path, Path, Listener, str], Bootable] = _machine
     emulator: Callable[[], str] = facts.qemu
+    measure: Callable[..., list[Figure]] = measure
 
 
 def run_plan(
@@ -70,6 +72,7 @@ def run_plan(
     budget_s: float | None = None,
     modes: Sequence[Mode] = (),
     names: Sequence[str] = (),
+    bench: Sequence[str] = (),
     core: bool = False,
     rooms: Rooms | None = None,
 ) -> tuple[store.Run, int]:
@@ -79,13 +82,14 @@ def run_plan(
     125: the only trouble is cells that could not be tested; 130: interrupted by
     Ctrl-C, with every finished cell kept.  The filters, `names`, `trials` and `seed` are
     those of plan.cells(); `jobs` and `budget_s` replace the plan's.  `core`: keep the
-    memory of a guest that hangs.  Raises UsageError
-    before anything is written; BuildError and InfraError afterwards, with run.json
-    saying "failed" and every finished cell kept.
+    memory of a guest that hangs.  `bench`: workloads of kind bench, measured on each kernel
+    before the cells.  Raises UsageError before anything is written; BuildError and
+    InfraError afterwards, with run.json saying "failed" and every finished cell kept.
     """
     cells = plans.cells(
         cfg, plan_name, kernels, filesystems, workloads, trials, seed, modes, names
     )
+    check_bench(cfg, bench)
     run = store.Run(results_root, plan_name)
     runner = _Runner(cfg, cfg.plan[plan_name], cells, cache, run, listen, rooms or Rooms(), jobs)
     if budget_s is not None or trials is None:  # a number that is asked for is not cut
@@ -104,6 +108,7 @@ def run_plan(
         budget_s=runner.budget_s or None,
         jobs=runner.jobs,
         core=core,
+        bench=list(bench),
         host=facts.host(),
     )
     return _conduct(runner)
@@ -240,6 +245,9 @@ class _Runner:
                 document["kernels"][kernel] = facts.kernel(image, self.cfg)
                 self.store.keep_config(kernel, image.dotconfig)
                 self.store.save()
+        if document.get("bench"):
+            with _stage(stages, "bench"):
+                self._bench(images, programs)
         document["guest"] = facts.guest(self.plan.guest, self.guest)
         # Only a run that got as far as its first cell deserves to be the latest.
         self.store.save()
@@ -279,6 +287,20 @@ class _Runner:
         self.store.save()
         self._announce_end("finished")
         return code
+
+    def _bench(self, images: Mapping[str, Image], programs: Mapping[str, Path]) -> None:
+        """Figures of each kernel that a sitting before this one did not measure."""
+        document = self.store.document
+        figures = document.setdefault("figures", {})
+        filesystems = list(dict.fromkeys(cell.filesystem for cell in self.cells))
+        for kernel, image in images.items():
+            if kernel not in figures:
+                found = self.rooms.measure(
+                    self.cfg, image, self.plan.guest, document["bench"], filesystems, programs,
+                    self.store.directory / "bench", self._machine, self.listen,
+                )  # fmt: skip
+                figures[kernel] = {each.name: each.value for each in found}
+                self.store.save()
 
     def _machine(self, spec: MachineSpec, directory: Path, name: str) -> Bootable:
         return self.rooms.machine(spec, directory, self.cfg.root, self.cache, self.listen, name)

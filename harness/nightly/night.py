@@ -13,7 +13,6 @@ from harness.config import Config, Nightly
 from harness.errors import EXIT_INTERRUPTED, HarnessError, UsageError
 from harness.events import Event, Listener, silent
 from harness.experiment import facts, plan, resume, runner, store
-from harness.experiment.bench import Figure, measure
 from harness.experiment.runner import Rooms
 from harness.kernel.build import Image
 from harness.nightly import choose, decide, kernels, record
@@ -33,7 +32,6 @@ class Doors:
     rooms: Rooms = field(default_factory=Rooms)
     trees: kernels.Trees = field(default_factory=kernels.Trees)
     check: Callable[..., check.Report] = check.check
-    measure: Callable[..., list[Figure]] = measure
     clock: Callable[[], float] = time.monotonic
 
 
@@ -219,7 +217,7 @@ class _Conductor:
                 kernel.bench_error = NO_TIME
                 continue
             try:
-                figures = self.doors.measure(
+                figures = self.doors.rooms.measure(
                     self.cfg, image, self._guest, settings.bench, filesystems, self.programs,
                     self.directory / "bench", self._machine, self.listen,
                 )  # fmt: skip

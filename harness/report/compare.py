@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,8 @@ class Side:
     run: Path
     kernel: str  # "": all of the run's
     cells: Mapping[tuple[Any, ...], Cell]
+    # What each kernel's paths cost (`harness run --bench`): kernel, "" for the one, and name.
+    figures: Mapping[tuple[str, str], float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class Change:
     """One difference.  worse: of a kind that the exit code tells."""
 
     cell: str  # as the second side calls it
-    what: str  # verdict, rate, splats, gone, new
+    what: str  # verdict, rate, splats, gone, new, figure
     text: str
     worse: bool = False
 
@@ -76,7 +78,8 @@ def side(root: Path, words: str) -> Side:
         for cell in document["cells"]
         if kernel in ("", cell["kernel"])
     }
-    return Side(f"{path.name}:{kernel}" if kernel else path.name, path, kernel, cells)
+    label = f"{path.name}:{kernel}" if kernel else path.name
+    return Side(label, path, kernel, cells, _figures(document, kernel))
 
 
 def compare(first: Side, second: Side) -> Comparison:
@@ -101,6 +104,7 @@ def compare(first: Side, second: Side) -> Comparison:
             text = f"not in {first.label}; is {after['verdict']['state']}"
             changes.append(Change(after["name"], "new", text, not after["verdict"]["as_expected"]))
     common = len(first.cells.keys() & second.cells.keys())
+    changes += _costs(first, second)
     changes.sort(key=lambda change: not change.worse)
     return Comparison(first, second, common, changes)
 
@@ -148,6 +152,34 @@ def _cell(before: Cell, after: Cell) -> list[Change]:
         found.append(Change(after["name"], "splats", f"gone: {title}"))
     if change := _rate(after, old, new):
         found.append(change)
+    return found
+
+
+# Figures are counts of instructions, and repeat exactly; what changes them by less is
+# the compiler's choice of registers and the layout.
+TOLERANCE = 0.01
+
+
+def _figures(document: Mapping[str, Any], kernel: str) -> dict[tuple[str, str], float]:
+    return {
+        ("" if kernel else name, figure): value
+        for name, figures in document.get("figures", {}).items()
+        if kernel in ("", name)
+        for figure, value in figures.items()
+    }
+
+
+def _costs(first: Side, second: Side) -> list[Change]:
+    """A line for each figure that both have: its ratio, and whether that is worse."""
+    found = []
+    for (kernel, figure), after in second.figures.items():
+        before = first.figures.get((kernel, figure))
+        if not before:
+            continue
+        ratio = after / before
+        text = f"{before:.0f} -> {after:.0f} guest instructions, ratio {ratio:.4f}"
+        name = f"{kernel or second.kernel} {figure}"
+        found.append(Change(name, "figure", text, ratio > 1 + TOLERANCE))
     return found
 
 

@@ -99,6 +99,7 @@ def render(run: Saved, kills: KillMatrix | None = None) -> str:
         letters=LETTERS,
         comparisons=[(each, ratio_text(each), ratio_plot(each)) for each in
                      run.document.comparisons],
+        figures=_figures(run),
         kills=kills,
         base=kernels.base(list(run.document.kernels.values())),
         differences=kernels.differences(run),
@@ -160,6 +161,18 @@ def _groups(cells: Sequence[Cell]) -> list[Group]:
 
 def _counts(cell: Cell) -> dict[str, object]:
     return {"rate": cell.verdict.rate, "interval": cell.verdict.interval}
+
+
+def _figures(run: Saved) -> list[tuple[str, str, float, str]]:
+    """Kernel, figure, guest instructions, and the ratio to the first stock kernel's."""
+    measured, kernels = run.document.figures, run.document.kernels
+    base = next((k for k in measured if k in kernels and kernels[k].role == "stock"), "")
+    return [
+        (kernel, name, value, f"{value / measured[base][name]:.4f}"
+         if base and kernel != base and measured[base].get(name) else "")
+        for kernel, figures in measured.items()
+        for name, value in figures.items()
+    ]  # fmt: skip
 
 
 # --- ratios -------------------------------------------------------------------

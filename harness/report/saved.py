@@ -188,6 +188,7 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
     guest: dict[str, Any] = {}
     comparisons: list[Comparison] = []
     core: bool = False
+    figures: dict[str, dict[str, float]] = {}  # of the bench, by kernel; guest instructions
     first_trial_s: float | None = None
 
 

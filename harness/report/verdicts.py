@@ -104,6 +104,7 @@ def summary(run: Mapping[str, Any], directory: str = "") -> list[str]:
         lines.append(f"not as expected: {cell['name']}: {cell['verdict']['reason']}")
     lines += role_lines(cells)
     lines += [_comparison(each) for each in run.get("comparisons", ())]
+    lines += _figures(run)
     if run["status"] != "finished":
         left = len(run.get("not_run", ()))
         lines.append(
@@ -157,6 +158,21 @@ def _comparison(two: Mapping[str, Any]) -> str:
     low, high = two["interval"]
     ends = f"{low:.3g} to {'no bound' if high is None else f'{high:.3g}'}"
     return f"{two['kernel']} against {two['against']}, {what}: rate ratio {ratio} [{ends}]"
+
+
+def _figures(run: Mapping[str, Any]) -> list[str]:
+    """A line for each kernel and figure of the bench, and its ratio to the first stock kernel's."""
+    measured: Mapping[str, Mapping[str, float]] = run.get("figures", {})
+    roles = {name: kernel.get("role") for name, kernel in run.get("kernels", {}).items()}
+    base = next((name for name in measured if roles.get(name) == "stock"), "")
+    lines = []
+    for kernel, figures in measured.items():
+        for name, value in figures.items():
+            ratio = ""
+            if base and kernel != base and measured[base].get(name):
+                ratio = f", {value / measured[base][name]:.4f} of {base}"
+            lines.append(f"{kernel}: {name} {value:.0f} guest instructions{ratio}")
+    return lines
 
 
 def _mode(cell: Mapping[str, Any]) -> str:

@@ -9,14 +9,13 @@ are not modelled.  Run it with `make bench`; the table is in docs/range-lock.md.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from harness.experiment.preflight import MOUNT_POINT
-from harness.guest import qemu
+from harness.events import silent
+from harness.experiment.bench import measure
+from harness.guest.machine import Machine, MachineSpec
 from tests.vm.conftest import Lab
 
 KERNELS = ("stock", "candidate-tree", "candidate")
@@ -24,42 +23,28 @@ WORST_RATIO = 1.01  # of candidate to stock
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(3600)]
 
-COMMAND = qemu.command
 
-
-def counted(**given: Any) -> list[str]:
-    """The usual command line, with a clock that counts instructions."""
-    argv = COMMAND(**given)
-    argv[argv.index("-accel") + 1] = "tcg,thread=single"
-    argv[argv.index("-cpu") + 1] = "qemu64,-rdrand"
-    return [*argv, "-icount", "shift=0,sleep=off", "-rtc", "base=2026-01-01,clock=vm"]
-
-
-def instructions(lab: Lab, kernel: str, filesystem: str, place: Path) -> int:
+def instructions(lab: Lab, kernel: str, filesystem: str, place: Path) -> float:
     """Of the median cold fault in the first trial after a boot."""
-    with lab.machine(kernel, place) as guest:
-        lab.mount(guest, filesystem)
-        done = guest.run(
-            f"/workloads/bench/fault-cold --threads 1 --trials 1 --dir {MOUNT_POINT}",
-            timeout_s=120,
-        )
-    lines = [line for line in done.stdout.splitlines() if line.startswith('# {"trial"')]
-    assert lines, f"{done.stdout}{done.stderr}"
-    return int(json.loads(lines[0][2:])["hole_1_p50_ns"])
+
+    def machine(spec: MachineSpec, directory: Path, name: str) -> Machine:
+        return Machine(spec, directory, lab.cfg.root, lab.cache, name=name)
+
+    figures = measure(
+        lab.cfg, lab.image(kernel), "small", ["fault-cold"], [filesystem], lab.programs, place,
+        machine, silent,
+    )  # fmt: skip
+    found = {figure.name: figure.value for figure in figures}
+    return found[f"fault-cold/{filesystem}/hole_1_p50_ns"]
 
 
 @pytest.mark.parametrize("filesystem", ["ext4", "xfs"])
 def test_a_fault_costs_no_more_than_with_an_rwsem(
-    lab: Lab,
-    filesystem: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    lab: Lab, filesystem: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(qemu, "command", counted)
     cost = {kernel: instructions(lab, kernel, filesystem, tmp_path / kernel) for kernel in KERNELS}
     with capsys.disabled():
         for kernel, count in cost.items():
-            print(f"\n{filesystem:5} {kernel:15} {count}, {count / cost['stock']:.4f}", end="")
+            print(f"\n{filesystem:5} {kernel:15} {count:.0f}, {count / cost['stock']:.4f}", end="")
     assert cost["candidate"] <= WORST_RATIO * cost["stock"]
     assert cost["candidate"] < cost["candidate-tree"], "the fast path has no reason to be"

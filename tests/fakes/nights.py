@@ -123,12 +123,11 @@ class World:
 
     def doors(self, lab: Lab) -> Doors:
         """All other rooms."""
-        rooms = dataclasses.replace(lab.rooms(), ensure=self._ensure)
+        rooms = dataclasses.replace(lab.rooms(), ensure=self._ensure, measure=self._measure)
         return Doors(
             rooms=self._with_known_cells(rooms),
             trees=Trees(self._materialise, self._resolve),
             check=self._check,
-            measure=self._measure,
             clock=lambda: self.seconds,
         )
 
