@@ -13,6 +13,7 @@ from itertools import groupby
 from harness.experiment.statistics import clopper_pearson, percent
 from harness.nightly import choose, trend
 from harness.nightly.record import CellNight, KernelNight, Night
+from harness.plain import printable
 from harness.report.verdicts import duration
 
 NONE = "–"
@@ -188,7 +189,7 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
 
 
 def _md(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
+    return printable(text).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
 
 
 def _ago(nights: int) -> str:

@@ -53,7 +53,7 @@ def test_the_page_begins_with_what_is_new(morning: tuple[World, Night, dict[str,
 def test_what_a_tree_says_stays_text(morning: tuple[World, Night, dict[str, str]]) -> None:
     texts = morning[2]
     assert "<script>" not in texts["nightly.html"] and "\x1b" not in texts["nightly.html"]
-    assert "<script>" not in texts["nightly.md"]
+    assert "<script>" not in texts["nightly.md"] and "\x1b" not in texts["nightly.md"]
     rows = [line for line in texts["nightly.md"].splitlines() if line.startswith("| lock")]
     assert len(rows) == 1 and rows[0].replace("\\|", "").count("|") == 4
 
