@@ -23,6 +23,7 @@ from harness.words import (
     Accel,
     Allow,
     Config,
+    Executor,
     Filesystem,
     Guest,
     Kernel,
@@ -43,6 +44,7 @@ __all__ = [
     "Accel",
     "Allow",
     "Config",
+    "Executor",
     "Filesystem",
     "Guest",
     "Kernel",
@@ -87,6 +89,8 @@ _SOURCE = re.compile(r"(?:[A-Za-z0-9][A-Za-z0-9._-]*/)*[A-Za-z0-9][A-Za-z0-9._-]
 _SOURCE_LENGTH = 200
 _SWITCHES = re.compile(r"[a-z0-9_-]+(?:\+[a-z0-9_-]+)*")
 _TRIALS = (1, 1_000_000)
+# What a Dask scheduler says at its start: tcp://192.0.2.1:8786.
+_ADDRESS = re.compile(r"(?:tcp|tls)://(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}")
 
 
 def load(path: Path) -> Config:
@@ -127,9 +131,10 @@ class _Reader(Checks):
     def config(self) -> Config:
         data = self.data = self.parse()
         allow = self.allowances(data.pop("allow", []))
+        executor = self.executor(data.pop("executor", {}))
         for key, value in data.items():
             if key not in TABLES:
-                self.fail((key,), f"unknown key{nearest(key, (*TABLES, 'allow'))}")
+                self.fail((key,), f"unknown key{nearest(key, (*TABLES, 'allow', 'executor'))}")
             if not isinstance(value, dict):
                 self.fail((key,), f"must be tables [{key}.NAME], not {word(value)}")
         for key in TABLES:
@@ -143,7 +148,9 @@ class _Reader(Checks):
                     self.fail(*found)
                 self.printable((key, name), value)
             tables[key] = msgspec.convert(data[key], dict[str, kind])  # type: ignore[valid-type]
-        config = Config(**tables, allow=allow, root=self.root, path=self.path.absolute())
+        config = Config(
+            **tables, allow=allow, executor=executor, root=self.root, path=self.path.absolute()
+        )
         self.check(config)
         return config
 
@@ -156,6 +163,23 @@ class _Reader(Checks):
                 self.fail(*found)
             self.printable(("allow", i), value)
         return msgspec.convert(data, list[Allow])
+
+    def executor(self, data: object) -> Executor:
+        """[executor] is the one table without a name."""
+        key: KeyPath = ("executor",)
+        if found := fault(data, Executor, key):
+            self.fail(*found)
+        self.printable(key, data)
+        executor = msgspec.convert(data, Executor)
+        self.bounds(key, executor, Executor)
+        if executor.kind == "dask" and not executor.address:
+            self.fail(key, "missing key 'address': kind 'dask' is a cluster that is there already")
+        if executor.kind == "dask" and not _ADDRESS.fullmatch(executor.address):
+            self.fail((*key, "address"), "must be a Dask scheduler's, such as 'tcp://host:8786'")
+        for name in executor.__struct_fields__ if executor.kind == "local" else ():
+            if name != "kind" and getattr(executor, name) != getattr(Executor(), name):
+                self.fail((*key, name), "kind 'local' has no such key: it is one machine's cells")
+        return executor
 
     # --- TOML -------------------------------------------------------------
 
