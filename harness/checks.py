@@ -12,7 +12,7 @@ from harness.errors import UsageError
 from harness.plain import printable
 from harness.position import KeyPath, Positions, show
 from harness.shape import brief, nearest
-from harness.words import Filesystem, Guest, Nightly, Plan, Table, Window, Workload
+from harness.words import Executor, Filesystem, Guest, Nightly, Plan, Table, Window, Workload
 
 # Names become directory names, command line words and a part of `uname -r`.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -41,6 +41,7 @@ _BOUNDS: Mapping[type[Table], Mapping[str, tuple[float, float]]] = {
         "cells_per_boot": (1, 1000),
     },
     Nightly: {"budget_h": (0.01, 24 * 7), "window": (2, 1000), "tolerance": (0.001, 10)},
+    Executor: {"jobs": (0, 4096), "wait_s": (1, 7 * _A_DAY_S)},
 }
 
 

@@ -47,6 +47,9 @@ def _candidates(
     for path in sorted(cache.glob("boot-*")):
         if _changed(path) < limit:
             yield path, "what a boot left"
+    for path in sorted(cache.glob("parcel-*")):
+        if _changed(path) < limit and not _under_way(path):
+            yield path, "what a worker left"
     for path in sorted((cache / "kernels").glob("*")):
         if path.is_dir() and path.name not in cfg.kernel and _changed(path) < limit:
             yield path, "kernel that harness.toml does not have"
@@ -57,6 +60,9 @@ def _candidates(
     for path in sorted((cache / "workloads").glob("set-*")):
         if _changed(path) < limit:
             yield path, "workloads"
+    for path in sorted((cache / "artefacts").glob("*")):
+        if _changed(path) < limit:
+            yield path, "artefact"
 
 
 def remove(item: Item) -> None:

@@ -8,21 +8,22 @@ This is the only place that knows the file's format.  Everything else gets a
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any
 
 import msgspec
 
-from harness.checks import NAME_LENGTH, Checks
+from harness.checks import NAME_LENGTH
 from harness.errors import UsageError
-from harness.position import KeyPath, locate, show
+from harness.parsing import Parsing
+from harness.position import KeyPath
 from harness.shape import fault, nearest, word
 from harness.words import (
     Accel,
     Allow,
     Config,
+    Executor,
     Filesystem,
     Guest,
     Kernel,
@@ -44,6 +45,7 @@ __all__ = [
     "Accel",
     "Allow",
     "Config",
+    "Executor",
     "Filesystem",
     "Guest",
     "Kernel",
@@ -89,7 +91,8 @@ _SOURCE = re.compile(r"(?:[A-Za-z0-9][A-Za-z0-9._-]*/)*[A-Za-z0-9][A-Za-z0-9._-]
 _SOURCE_LENGTH = 200
 _SWITCHES = re.compile(r"[a-z0-9_-]+(?:\+[a-z0-9_-]+)*")
 _TRIALS = (1, 1_000_000)
-_T = TypeVar("_T", bound=Table)
+# What a Dask scheduler says at its start: tcp://192.0.2.1:8786.
+_ADDRESS = re.compile(r"(?:tcp|tls)://(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}")
 
 
 def load(path: Path) -> Config:
@@ -118,22 +121,22 @@ def load(path: Path) -> Config:
     return _Reader(path, text).config()
 
 
-class _Reader(Checks):
+class _Reader(Parsing):
     """One file being checked; every method raises the error it finds first."""
 
     def __init__(self, path: Path, text: str) -> None:
-        super().__init__(path, locate(text))
+        super().__init__(path, text)
         self.root = path.absolute().parent
-        self.text = text
-        self.data: dict[str, Any] = {}
 
     def config(self) -> Config:
         data = self.data = self.parse()
         allow = self.allowances(data.pop("allow", []))
         nightly = self.single("nightly", Nightly)
+        executor = self.executor()
         for key, value in data.items():
             if key not in TABLES:
-                self.fail((key,), f"unknown key{nearest(key, (*TABLES, 'allow', 'nightly'))}")
+                known = (*TABLES, "allow", "executor", "nightly")
+                self.fail((key,), f"unknown key{nearest(key, known)}")
             if not isinstance(value, dict):
                 self.fail((key,), f"must be tables [{key}.NAME], not {word(value)}")
         for key in TABLES:
@@ -148,21 +151,9 @@ class _Reader(Checks):
                 self.printable((key, name), value)
             tables[key] = msgspec.convert(data[key], dict[str, kind])  # type: ignore[valid-type]
         tables.update(root=self.root, path=self.path.absolute())
-        config = Config(**tables, allow=allow, nightly=nightly)
+        config = Config(**tables, allow=allow, executor=executor, nightly=nightly)
         self.check(config)
         return config
-
-    def single(self, key: str, kind: type[_T]) -> _T | None:
-        """The one table [key], taken out of the data; None when there is none."""
-        value = self.data.pop(key, None)
-        if value is None:
-            return None
-        if found := fault(value, kind, (key,)):
-            self.fail(*found)
-        self.printable((key,), value)
-        table = msgspec.convert(value, kind)
-        self.bounds((key,), table, kind)
-        return table
 
     def allowances(self, data: object) -> list[Allow]:
         """[[allow]] is the one array of tables."""
@@ -174,46 +165,18 @@ class _Reader(Checks):
             self.printable(("allow", i), value)
         return msgspec.convert(data, list[Allow])
 
-    # --- TOML -------------------------------------------------------------
-
-    def parse(self) -> dict[str, Any]:
-        try:
-            return tomllib.loads(self.text)
-        except tomllib.TOMLDecodeError as error:
-            self.refuse(str(error))
-        except RecursionError:
-            self.refuse("nested too deeply (at end of document)")
-        except ValueError:  # CPython refuses to convert thousands of digits
-            text = self.text.replace("_", "")
-            digits = re.search(r"\d{4300}", text)
-            line = text.count("\n", 0, digits.start() if digits else 0) + 1
-            self.refuse(f"number too long (at line {line}, column 1)")
-
-    def refuse(self, message: str) -> NoReturn:
-        """Turn tomllib's words into file, line, key."""
-        match = re.fullmatch(r"(.*) \(at (?:line (\d+), column \d+|end of document)\)", message)
-        what, line = (match[1], match[2]) if match else (message, None)
-        at = int(line) if line else self.text.rstrip("\n").count("\n") + 1
-        if what.startswith("Duplicate"):
-            statement = self.positions.repeated()
-        else:
-            twice = re.match("Cannot (declare|overwrite)", what) is not None
-            statement = self.positions.statement(at, outer=twice)
-            if not twice:
-                self.fail(
-                    statement.path if statement else (),
-                    f"not TOML: {what[:1].lower() + what[1:]}",
-                    line=at,
-                )
-        if statement is None:
-            self.fail((), "a key is declared twice", line=at)
-        if (first := self.positions.earlier(statement)) is None:
-            self.fail(statement.path, "declared twice", line=statement.line)
-        elif first.path == statement.path:
-            what = f"declared twice (first on line {first.line})"
-        else:
-            what = f"{show(first.path)} is a value already (line {first.line})"
-        self.fail(statement.path, what, line=statement.line)
+    def executor(self) -> Executor:
+        """[executor], and what one of its kind must have."""
+        key: KeyPath = ("executor",)
+        executor = self.single("executor", Executor) or Executor()
+        if executor.kind == "dask" and not executor.address:
+            self.fail(key, "missing key 'address': kind 'dask' is a cluster that is there already")
+        if executor.kind == "dask" and not _ADDRESS.fullmatch(executor.address):
+            self.fail((*key, "address"), "must be a Dask scheduler's, such as 'tcp://host:8786'")
+        for name in executor.__struct_fields__ if executor.kind == "local" else ():
+            if name != "kind" and getattr(executor, name) != getattr(Executor(), name):
+                self.fail((*key, name), "kind 'local' has no such key: it is one machine's cells")
+        return executor
 
     # --- meaning ----------------------------------------------------------
 

@@ -16,6 +16,7 @@ Role = Literal["control", "stock", "candidate"]
 Accel = Literal["auto", "kvm", "tcg"]
 WorkloadKind = Literal["race", "gate", "bench"]
 Mode = Literal["armed", "unarmed"]
+ExecutorKind = Literal["local", "dask"]
 
 USUAL_RATE = 0.9  # of a race that must fire, see Workload.min_rate
 
@@ -165,6 +166,16 @@ class Nightly(Table, frozen=True, kw_only=True):
     tolerance: float = 0.05  # by how much a figure may change before it is told
 
 
+class Executor(Table, frozen=True, kw_only=True):
+    """Where cells are run: docs/executors.md."""
+
+    kind: ExecutorKind = "local"
+    address: str = ""  # dask: of the scheduler, "tcp://host:8786"
+    # dask: guests at once over the whole cluster; 0: as many as there are workers.
+    jobs: int = 0
+    wait_s: float = 60.0  # dask: for a worker to come, while there is none
+
+
 class Config(Table, frozen=True, kw_only=True):
     """The whole experiment."""
 
@@ -177,5 +188,6 @@ class Config(Table, frozen=True, kw_only=True):
     plan: dict[str, Plan]
     allow: list[Allow] = []
     nightly: Nightly | None = None
+    executor: Executor = Executor()
     root: Path = Path()  # directory of harness.toml; set by load(), not a key of the file
     path: Path = Path()  # harness.toml itself; set by load(), not a key of the file

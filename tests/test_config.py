@@ -294,6 +294,45 @@ def test_what_may_not_be_allowed(
     assert said in message
 
 
+def test_where_cells_are_run(project: Project) -> None:
+    project.write(TOML)
+    assert project.load().executor == config.Executor(kind="local")
+    for address in ("tcp://192.0.2.1:8786", "tls://head.cluster:8786", "tcp://[::1]:8786"):
+        project.write(f'{TOML}\n[executor]\nkind = "dask"\naddress = "{address}"\njobs = 8\n')
+        assert project.load().executor == config.Executor(kind="dask", address=address, jobs=8)
+
+
+# the lines of [executor], which of them must be named, key, what must be said
+WRONG_EXECUTOR = [
+    (['kind = "dusk"'], 1, "executor.kind", "none of local, dask (did you mean 'dask'?)"),
+    (['kind = "dask"'], 0, "executor", "missing key 'address'"),
+    (['kind = "dask"', 'address = "head:8786"'], 2, "executor.address", "'tcp://host:8786'"),
+    (['kind = "dask"', 'address = "tcp://head"'], 2, "executor.address", "'tcp://host:8786'"),
+    (['address = "tcp://head:1"'], 1, "executor.address", "kind 'local' has no such key"),
+    (["jobs = 2"], 1, "executor.jobs", "kind 'local' has no such key"),
+    (["job = 2"], 1, "executor.job", "unknown key (did you mean 'jobs'?)"),
+    (['jobs = "2"'], 1, "executor.jobs", "must be an integer, not a string"),
+    (['kind = "dask"', 'address = "tcp://h:1"', "jobs = -1"], 3, "executor.jobs", "from 0 to 4096"),
+    (['kind = "dask"', 'address = "tcp://h:1"', "wait_s = 0"], 3, "executor.wait_s", "from 1 to"),
+]
+
+
+@pytest.mark.parametrize(("lines", "on", "key", "said"), WRONG_EXECUTOR)
+def test_where_cells_cannot_be_run(
+    project: Project, lines: list[str], on: int, key: str, said: str
+) -> None:
+    text = TOML.rstrip("\n") + "\n[executor]\n"
+    project.write(text + "\n".join(lines) + "\n")
+    message = refusal(project).message
+    assert message.startswith(f"{project.path}:{text.count(chr(10)) + on}: {key}: ")
+    assert said in message
+
+
+def test_executors_have_no_names(project: Project) -> None:
+    project.write('executor = "dask"\n' + TOML)
+    assert "must be a table, not a string" in refusal(project).message
+
+
 def test_an_empty_file(project: Project) -> None:
     project.write("")
     assert refusal(project).message.startswith(f"{project.path}:1: tree: missing")

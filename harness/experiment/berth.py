@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Any, Protocol, Self
 
 from harness.errors import HarnessError, InfraError
-from harness.experiment import store
+from harness.events import Listener
+from harness.experiment import cell, store
+from harness.experiment.cell import Attempt
 from harness.experiment.preflight import MOUNT_POINT, Guest, Job
 from harness.guest.machine import Completed
 from harness.guest.splat import Splat
@@ -67,6 +69,10 @@ class Berth:
             return _Stay(self, job, directory)
         self._guest = self._boot(job, directory, job.cell.name)
         return self._guest
+
+    def attempt(self, job: Job, directory: Path, listen: Listener) -> Attempt:
+        """One boot of a cell, or its turn in one, as cell.run() tells it."""
+        return cell.run(job, self.guest(job, directory), directory, listen)
 
     def settle(self, good: bool, directory: Path) -> None:
         """After a cell's verdict: keeps the machine, or ends it; a bad one's disk is evidence."""

@@ -166,7 +166,7 @@ def run(job: Job, machine: Guest, directory: Path, listen: Listener) -> Attempt:
             told.append(attempt.error.completed.stderr)
         store.write_text(directory / "error.txt", "\n".join(filter(None, told)) + "\n")
         _write_hang(directory, attempt.error.evidence)
-    _write_splats(directory, attempt)
+    write_splats(directory, attempt)
     return attempt
 
 
@@ -315,7 +315,8 @@ def _write_hang(directory: Path, evidence: hang.Evidence | None) -> None:
             shutil.move(evidence.core, place / "core")
 
 
-def _write_splats(directory: Path, attempt: Attempt) -> None:
+def write_splats(directory: Path, attempt: Attempt) -> None:
+    """splats/: each complaint with its place, those that are allowed with the reason."""
     told = [(each, "") for each in attempt.splats]
     told += [(each.splat, f"allowed: {each.reason}\n") for each in attempt.allowed]
     if not told:

@@ -24,6 +24,12 @@ MOUNT_POINT = "/mnt"
 # The largest reproducer keeps a few MiB; below this something else is wrong.
 MIN_FREE_BYTES = 64 << 20
 
+
+def never() -> bool:
+    """A run that nobody ends; unlike a lambda it can be sent elsewhere."""
+    return False
+
+
 class Guest(Protocol):
     """What a cell needs of guest.machine.Machine; a fake in the tests."""
 
@@ -56,7 +62,7 @@ class Job:
     allow: Sequence[Allow] = ()  # complaints that cost no verdict
     emulated: bool = True  # no KVM: some faults on the console are then QEMU's own
     symbols: Symbols | None = None  # of its kernel: file and line for reports
-    stopped: Callable[[], bool] = lambda: False  # the run ends: nobody waits for details
+    stopped: Callable[[], bool] = never  # the run ends: nobody waits for details
 
 
 class UntestableError(Exception):

@@ -11,20 +11,22 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.config import Config, Mode
+from harness.config import Config, Executor, Mode
 from harness.config import Plan as PlanEntry
-from harness.errors import EXIT_INTERRUPTED, HarnessError, InfraError
+from harness.errors import EXIT_INTERRUPTED, HarnessError, InfraError, UsageError
 from harness.events import Event, Listener, silent
-from harness.experiment import crew, facts, resume, store, verdict
+from harness.experiment import crew, facts, post, resume, store, verdict
 from harness.experiment import plan as plans
 from harness.experiment.bench import Figure, check_bench, measure
 from harness.experiment.berth import Bootable
 from harness.experiment.budget import Budget
 from harness.experiment.compare import comparisons
 from harness.experiment.plan import Cell
+from harness.experiment.post import Carrier, Post
+from harness.experiment.preflight import Job
 from harness.experiment.statistics import trials_needed
-from harness.experiment.worker import Shared, Worker
-from harness.guest import programs, qemu
+from harness.experiment.worker import Place, Shared, Worker
+from harness.guest import initramfs, programs, qemu
 from harness.guest.machine import Machine, MachineSpec
 from harness.guest.qemu import Accelerator
 from harness.kernel import build
@@ -54,6 +56,8 @@ class Rooms:
     machine: Callable[[MachineSpec, Path, Path, Path, Listener, str], Bootable] = _machine
     emulator: Callable[[], str] = facts.qemu
     measure: Callable[..., list[Figure]] = measure
+    archives: Callable[[Mapping[str, Path], Path, Path], list[Path]] = initramfs.common
+    carrier: Callable[[Executor, Listener], Carrier | None] = post.carrier
 
 
 def run_plan(
@@ -90,6 +94,11 @@ def run_plan(
         cfg, plan_name, kernels, filesystems, workloads, trials, seed, modes, names
     )
     check_bench(cfg, bench)
+    if core and cfg.executor.kind != "local":
+        raise UsageError(
+            "--core: the memory of a guest stays on its host",
+            hint="take [executor] out of harness.toml, and run the cell here",
+        )
     run = store.Run(results_root, plan_name)
     runner = _Runner(cfg, cfg.plan[plan_name], cells, cache, run, listen, rooms or Rooms(), jobs)
     if budget_s is not None or trials is None:  # a number that is asked for is not cut
@@ -107,6 +116,7 @@ def run_plan(
         },
         budget_s=runner.budget_s or None,
         jobs=runner.jobs,
+        executor={"kind": cfg.executor.kind},
         core=core,
         bench=list(bench),
         host=facts.host(),
@@ -166,6 +176,8 @@ def _conduct(runner: _Runner) -> tuple[store.Run, int]:
             runner.stop("failed", code, str(error))
         raise
     finally:
+        if runner.carrier is not None:
+            runner.carrier.close()
         with contextlib.suppress(InfraError):
             run.close()
     return run, code
@@ -192,7 +204,9 @@ class _Runner:
         self.left = [cell for cell in cells if cell.name not in self.verdicts]
         self.cache, self.store, self.rooms = cache, run, rooms
         self.guest = cfg.guest[plan.guest]
-        self.jobs = jobs or facts.jobs_of(plan, self.guest)
+        self._asked_jobs = jobs or cfg.executor.jobs
+        self.jobs = self._asked_jobs or facts.jobs_of(plan, self.guest)
+        self.carrier: Carrier | None = None  # None: cells are run in this process
         self.budget_s = 0.0  # for the cells, 0: no limit
         self.shared: Shared | None = None
         self.start = time.monotonic()
@@ -216,15 +230,10 @@ class _Runner:
             text = "run by root, for no reason: after set-up any user will do"
             self.listen(Event("note", self.store.id, text))
         self._warn_of_few_trials()
-        if self.jobs * self.guest.cpus > facts.host_cpus():
-            text = f"{self.jobs} guests of {self.guest.cpus} CPUs at once on {facts.host_cpus()}: "
-            text += "each is slower"
-            self.listen(Event("note", self.store.id, text))
         # The quick checks come first: nobody should wait for a kernel to be
         # built only to read that QEMU is missing.
         with _stage(stages, "accelerator"):
-            accelerator = self.rooms.probe_accelerator(self.guest.accel)
-            document["qemu"] = self.rooms.emulator()
+            accelerator = self._accelerator()
         document["accelerator"] = accelerator.name
         document["accelerator_reason"] = accelerator.reason
         document["slowdown"] = accelerator.slowdown
@@ -267,6 +276,7 @@ class _Runner:
         )
         shared = self.shared = Shared(
             self.cfg, self.plan, self.cells, self.store, self.listen, self._machine,
+            self._post(programs) if self.carrier is not None else None,
             accelerator, programs, images,
             Budget(self.budget_s, len(self.left), self.jobs) if self.budget_s else None,
             machines=machines,
@@ -301,6 +311,42 @@ class _Runner:
                 )  # fmt: skip
                 figures[kernel] = {each.name: each.value for each in found}
                 self.store.save()
+
+    def _accelerator(self) -> Accelerator:
+        """That of the run; connects to where its cells are run."""
+        document, asked = self.store.document, self.guest.accel
+        self.carrier = carrier = self.rooms.carrier(self.cfg.executor, self.listen)
+        if carrier is None:
+            if self.jobs * self.guest.cpus > facts.host_cpus():
+                text = f"{self.jobs} guests of {self.guest.cpus} CPUs at once on "
+                text += f"{facts.host_cpus()}: each is slower"
+                self.listen(Event("note", self.store.id, text))
+            accelerator = self.rooms.probe_accelerator(asked)
+            document["qemu"] = self.rooms.emulator()
+            return accelerator
+        accelerator, hosts = carrier.survey(asked, self.rooms.probe_accelerator)
+        self.jobs = self._asked_jobs or len(hosts)
+        document.update(
+            jobs=self.jobs,
+            qemu=next(iter(hosts.values())).qemu,
+            executor={
+                "kind": carrier.kind,
+                "address": carrier.address,
+                "workers": {worker: host.to_json() for worker, host in hosts.items()},
+            },
+        )
+        text = f"{self.jobs} cells at once on {len(hosts)} workers of {carrier.address}"
+        self.listen(Event("note", "executor", text))
+        return accelerator
+
+    def _post(
+        self, programs: Mapping[str, Path]
+    ) -> Callable[[Callable[[Job], MachineSpec]], Place]:
+        """What makes a place for cells elsewhere; what all of them boot is made here, once."""
+        carrier, rooms = self.carrier, self.rooms
+        assert carrier is not None
+        archives = rooms.archives(programs, self.cache, self.cfg.root)
+        return lambda spec: Post(carrier, spec, archives, rooms.machine, rooms.probe_accelerator)
 
     def _machine(self, spec: MachineSpec, directory: Path, name: str) -> Bootable:
         return self.rooms.machine(spec, directory, self.cfg.root, self.cache, self.listen, name)

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Runs cells of a run one after another, in one of several threads: from boot to verdict."""
+"""Runs cells of a run one after another, in one of several threads: from boot to verdict.
+
+The boots are a Place's: of this process, in a Berth, or elsewhere, by Post.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, Self
 
 from harness.config import Config
 from harness.config import Plan as PlanEntry
@@ -66,6 +69,18 @@ class StoppedError(Exception):
     """The run ends early: the cell under way has no verdict."""
 
 
+class Place(Protocol):
+    """Where a worker's cells are booted, one after another."""
+
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *exc: object) -> None: ...
+    def attempt(self, job: Job, directory: Path, listen: Listener) -> cells_room.Attempt: ...
+    def settle(self, good: bool, directory: Path) -> None: ...
+    def story(self) -> dict[str, Any]: ...
+    def kill(self) -> None: ...
+
+
+
 @dataclass
 class Shared:
     """What the workers of a run have in common; to be changed under `lock` only."""
@@ -76,6 +91,7 @@ class Shared:
     store: store.Run
     listen: Listener
     machine: Callable[[MachineSpec, Path, str], Bootable]
+    post: Callable[[Callable[[Job], MachineSpec]], Place] | None  # None: cells are booted here
     accelerator: Accelerator
     programs: Mapping[str, Path]
     images: Mapping[str, Image]
@@ -89,7 +105,7 @@ class Shared:
     booted: set[str] = field(default_factory=set)
     boot_failures: Counter[str] = field(default_factory=Counter)
     machines: int = 0  # shared ones so far: they are numbered
-    berths: list[Berth] = field(default_factory=list)
+    places: list[Place] = field(default_factory=list)
 
     def know(self, entry: dict[str, Any], judged: verdict.Verdict) -> None:
         """A cell is finished, with this entry in run.json."""
@@ -102,8 +118,8 @@ class Shared:
 
     def kill(self) -> None:
         """Ends every machine that runs, from any thread."""
-        for berth in list(self.berths):
-            berth.kill()
+        for place in list(self.places):
+            place.kill()
 
     def machine_directory(self, kernel: str) -> Path:
         """A new place for a machine that cells share: machines/<number>-<kernel>/."""
@@ -122,12 +138,16 @@ class Worker:
         self._guest = shared.cfg.guest[guest]
         # A cell of several boots has all of them to itself.
         limit = shared.plan.cells_per_boot if shared.plan.boots == 1 else 1
-        self._berth = Berth(self._boot, shared.machine_directory, limit)
-        shared.berths.append(self._berth)
+        self._place: Place
+        if shared.post is None:
+            self._place = Berth(self._boot, shared.machine_directory, limit)
+        else:
+            self._place = shared.post(self._spec)
+        shared.places.append(self._place)
 
     def run(self, take: Callable[[], Cell | None]) -> None:
         """Runs what take() gives until it gives None; raises what ends the run."""
-        with self._berth:
+        with self._place:
             while (cell := take()) is not None:
                 self._cell(cell)
 
@@ -145,15 +165,15 @@ class Worker:
         judged = verdict.judge(cell, attempt.trials, attempt.evidence(fired))
         # What is allowed has still tainted the kernel: lockdep is off after its first report.
         clean = not (attempt.faults or attempt.allowed)
-        self._berth.settle(judged.as_expected and clean, directory)
+        self._place.settle(judged.as_expected and clean, directory)
         took = time.monotonic() - began
         if shared.budget is not None:
             shared.budget.spent(took, attempt.wall.get("trials", 0.0))
         entry = {
             **facts.entry(cell, judged, attempt),
-            **self._berth.story(),
-            "attempts": attempts,
             "host_load": load,
+            **self._place.story(),  # elsewhere there is another load
+            "attempts": attempts,
             "seconds": None if seconds is None else round(seconds, 2),
             "wall": {**attempt.wall, "cell": round(took, 1)},
             "directory": str(directory.relative_to(shared.store.directory)),
@@ -225,7 +245,7 @@ class Worker:
             return 1, attempt
         why = "; ".join(attempt.faults)
         shared.listen(Event("note", cell.name, f"no trial ran, once more: {why}"))
-        self._berth.settle(False, directory)
+        self._place.settle(False, directory)
         store.set_aside(directory, "attempt")
         attempt = self._attempt(cell, directory, seconds)
         if attempt.never_ran and not shared.booted and attempt.error is not None:
@@ -241,8 +261,7 @@ class Worker:
                 untested=f"kernel {cell.kernel!r} did not boot in {failures} earlier cells"
             )
         job = self._job(cell, seconds)
-        guest = self._berth.guest(job, directory)
-        attempt = cells_room.run(job, guest, directory, shared.listen)
+        attempt = self._place.attempt(job, directory, shared.listen)
         if shared.stop.is_set() and (attempt.error or not attempt.completed):
             raise StoppedError(cell.name)
         with shared.lock:
@@ -258,12 +277,14 @@ class Worker:
             seconds, shared.stop.is_set,
         )  # fmt: skip
 
-    def _boot(self, job: Job, directory: Path, name: str) -> Bootable:
+    def _spec(self, job: Job) -> MachineSpec:
         shared = self._all
         image = shared.images[job.cell.kernel]
         spec = MachineSpec.of(self._guest, image.bzimage, shared.accelerator, shared.programs)
-        spec = dataclasses.replace(spec, core=bool(shared.store.document.get("core")))
-        return shared.machine(spec, directory, name)
+        return dataclasses.replace(spec, core=bool(shared.store.document.get("core")))
+
+    def _boot(self, job: Job, directory: Path, name: str) -> Bootable:
+        return self._all.machine(self._spec(job), directory, name)
 
     def _say(self, cell: Cell, message: str, done: int, **data: object) -> None:
         total = len(self._all.cells)

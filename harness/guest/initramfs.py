@@ -323,25 +323,17 @@ def _keys(authorized_key: str, host_key: bytes) -> dict[str, Entry]:
     return entries | {name: Entry(name, stat.S_IFDIR | 0o700) for name in PRIVATE}
 
 
-def parts(
-    keys: Path,
-    programs: Mapping[str, Path],
-    authorized_key: str,
-    host_key: Path,
-    cache: Path,
-    root: Path,
-) -> list[Path]:
-    """The archives that make one machine's initramfs, in order.
+def common(programs: Mapping[str, Path], cache: Path, root: Path) -> list[Path]:
+    """The archives, in the cache, that every machine's initramfs begins with, in order.
 
-    Two are in the cache, the same for every machine; the third, with the keys,
-    is written to `keys`.  Arguments and errors are those of build().
+    Arguments and errors are those of build().
     """
+    return [_cached("base", base_entries(root), cache), _workloads(programs, cache)]
+
+
+def write_keys(keys: Path, authorized_key: str, host_key: Path) -> None:
+    """Write to `keys` the archive that ends one machine's initramfs."""
     _write(keys, _pieces(_keys(authorized_key, host_key.read_bytes())), 0o600)
-    return [
-        _cached("base", base_entries(root), cache),
-        _workloads(programs, cache),
-        keys,
-    ]
 
 
 def build(
@@ -361,6 +353,6 @@ def build(
     not static, the disk is full.
     """
     keys = out.with_name("keys.cpio")
-    archives = parts(keys, programs, authorized_key, host_key, cache, root)
-    join(out, archives)
+    write_keys(keys, authorized_key, host_key)
+    join(out, [*common(programs, cache, root), keys])
     return out

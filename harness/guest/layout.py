@@ -24,7 +24,8 @@ def make(
     key, keys, image, disk = (here / name for name in PASSING)
     key.touch(0o600)
     key.write_bytes(host.dropbear())
-    archives = initramfs.parts(keys, spec.programs, user.authorized_key, key, cache, root)
+    initramfs.write_keys(keys, user.authorized_key, key)
+    archives = [*(spec.archives or initramfs.common(spec.programs, cache, root)), keys]
     initramfs.join(image, archives)
     with disk.open("wb") as file:
         file.truncate(spec.disk_mib << 20)

@@ -30,7 +30,8 @@ class MachineSpec:
     cmdline is added to CMDLINE.  boot_timeout_s is on KVM; the accelerator's
     slowdown stretches it.  core: write down the memory of a guest that hangs.
     gdb: a unix socket to be made, on which QEMU's stub waits; the guest starts when gdb
-    lets it, and nothing has a limit of time.
+    lets it, and nothing has a limit of time.  archives: what its initramfs begins with, where
+    that is made already; then it takes neither `programs` nor tools of this host.
     """
 
     bzimage: Path
@@ -43,6 +44,7 @@ class MachineSpec:
     boot_timeout_s: float = 30.0
     core: bool = False
     gdb: Path | None = None
+    archives: Sequence[Path] = ()
 
     @property
     def emulated(self) -> bool:

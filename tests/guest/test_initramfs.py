@@ -105,12 +105,9 @@ def test_the_base_is_made_once_and_follows_its_sources(tmp_path: Path) -> None:
         path = tmp_path / "vm" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("one")
-    (tmp_path / "key").write_bytes(b"")
 
     def base() -> tuple[Path, int]:
-        made = initramfs.parts(
-            tmp_path / "keys.cpio", {}, "", tmp_path / "key", tmp_path / "cache", tmp_path
-        )
+        made = initramfs.common({}, tmp_path / "cache", tmp_path)
         return made[0], made[0].stat().st_ino
 
     first = base()
