@@ -67,7 +67,8 @@ class Shelf:
         try:
             whole = of(path).sha256 == artefact.sha256
             if whole:
-                os.utime(path, (time.time(), path.stat().st_mtime))  # in use
+                # In use; when it was changed stays, or it would be read again.
+                os.utime(path, ns=(time.time_ns(), path.stat().st_mtime_ns))
             else:
                 path.unlink()
         except (InfraError, OSError):

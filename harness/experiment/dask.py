@@ -24,7 +24,7 @@ from harness.events import Event, Listener
 from harness.experiment import parcel
 from harness.experiment.artefacts import Artefact, Shelf
 from harness.experiment.parcel import Answer, Begun, Host, Parcel, Probe
-from harness.experiment.post import Carrier
+from harness.experiment.post import Carrier, NobodyLeftError
 from harness.places import cache_dir
 
 CONNECT_S = 10.0
@@ -86,21 +86,21 @@ class Cluster(Carrier):
         except (OSError, TimeoutError, RuntimeError, CancelledError) as error:
             raise self._gone() from error
 
-    def _gone(self) -> InfraError:
-        return InfraError(
+    def _gone(self) -> NobodyLeftError:
+        return NobodyLeftError(
             f"the Dask scheduler at {self.address} went away; what was finished is kept",
             hint="harness run --resume",
         )
 
-    def _nobody(self) -> InfraError:
+    def _nobody(self) -> NobodyLeftError:
         left = "; ".join(f"{worker}: {why}" for worker, why in self._refused.items())
-        return InfraError(
+        return NobodyLeftError(
             f"no worker is left at {self.address}" + (f" ({left})" if left else ""),
             hint=f"dask worker {self.address} --nthreads 1",
         )
 
     def check(self) -> None:
-        """InfraError when the scheduler is gone, or no worker was there for wait_s.
+        """NobodyLeftError: the scheduler is gone, or no worker was there for wait_s.
 
         Of a scheduler that comes again nobody learns what was begun: gone is gone.
         """

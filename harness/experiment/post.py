@@ -36,6 +36,10 @@ TICK_S = 1.0  # how often it is asked whether anybody is left to answer
 FAILURES = 3  # of an executor, before anything was begun: then it is the cell's error
 
 
+class NobodyLeftError(InfraError):
+    """No worker, or no scheduler: the run cannot go on (exit code 125)."""
+
+
 class Carrier:
     """An executor, and what it takes to have parcels run by it; this one's is on this host."""
 
@@ -63,7 +67,7 @@ class Carrier:
         return ""
 
     def check(self) -> None:
-        """InfraError when nobody is left who could run anything."""
+        """NobodyLeftError when nobody is left who could run anything."""
 
     def hosts(self, asked: str, probe: Probe) -> Mapping[str, Host]:
         """The workers that there are, by name; at least one, or InfraError."""
@@ -156,6 +160,8 @@ class Post:
         while not job.stopped():
             try:
                 answer = self._answer(sent, job)
+            except NobodyLeftError:
+                raise
             except (Exception, CancelledError) as error:
                 if job.stopped():
                     break
@@ -194,8 +200,8 @@ class Post:
                 try:
                     return future.result(TICK_S)
                 except TimeoutError:
-                    if future.done():
-                        raise  # its own
+                    if future.done():  # since then, or it is the task's own
+                        return future.result()
                 self._carrier.check()
             raise CancelledError
         finally:
@@ -225,11 +231,12 @@ class Post:
         self._story = {
             "worker": {"address": reply.worker, **reply.host.to_json()}, "host_load": reply.load
         }  # fmt: skip
-        for event in reply.events:
-            listen(event)
         here = {artefact.sha256: path for artefact, path in files.items()}
         moved = {old: str(here[digest]) for old, digest in reply.moved.items() if digest in here}
         moved[reply.directory] = str(directory.absolute())
+        moved |= {digest: path.name for digest, path in here.items()}
+        for event in reply.events:
+            listen(dataclasses.replace(event, message=_at_home(event.message, moved)))
         keep(reply.files, directory, moved)
         attempt = reply.attempt
         if attempt.error is not None:

@@ -19,7 +19,7 @@ from harness.events import Event, silent
 from harness.experiment import artefacts, parcel, post
 from harness.experiment.artefacts import Shelf
 from harness.experiment.parcel import Parcel
-from harness.experiment.post import Carrier, keep
+from harness.experiment.post import Carrier, NobodyLeftError, keep
 from harness.experiment.runner import run_plan
 from harness.guest.qemu import Accelerator
 from harness.guest.splat import Splat
@@ -139,7 +139,8 @@ def test_what_is_written_names_the_files_here(tmp_path: Path) -> None:
     assert not (place / "disk0.img").exists()
     trials = [event for event in events if event.kind == "trial"]
     assert len(trials) == 3 * 40 + 50
-    assert any(event.message.startswith("booting in ") for event in events)
+    (booted,) = [e.message for e in events if e.kind == "boot" and e.subject == NAMES[3]]
+    assert booted == f"booting bzImage in {place}"
 
 
 # --- what comes is not believed -------------------------------------------------
@@ -275,7 +276,7 @@ def test_what_can_never_be_sent_ends_the_run_with_the_reason(tmp_path: Path) -> 
 def test_the_end_of_the_cluster_is_the_end_of_the_run(tmp_path: Path) -> None:
     class Gone(Unlucky):
         def check(self) -> None:
-            raise InfraError("the Dask scheduler went away")
+            raise NobodyLeftError("the Dask scheduler went away")
 
     pool = Gone(tmp_path, NAMES[2], RuntimeError("killed"), "w", times=1)
     with pytest.raises(InfraError, match="went away"):
@@ -284,6 +285,29 @@ def test_the_end_of_the_cluster_is_the_end_of_the_run(tmp_path: Path) -> None:
     assert (document["status"], document["exit_code"]) == ("failed", 125)
     assert list(states(document)) == NAMES[:2]
     assert document["not_run"] == NAMES[2:]
+
+
+def test_the_end_that_is_found_while_an_answer_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(post, "TICK_S", 0.01)
+
+    class Silent(Unlucky):
+        """Answers one cell never, and says only once that nobody is left."""
+
+        told = False
+
+        def submit(self, sent: Parcel) -> Future[parcel.Answer]:
+            return Future() if sent.job.cell.name == self.cell else super().submit(sent)
+
+        def check(self) -> None:
+            if not self.told:
+                self.told = True
+                raise NobodyLeftError("no worker is left")
+
+    with pytest.raises(InfraError, match="no worker is left"):
+        run(tmp_path, pool=Silent(tmp_path, NAMES[2], RuntimeError(), "w", times=0), jobs=1)
+    assert saved(only_run(tmp_path))["not_run"] == NAMES[2:]
 
 
 class Picky(Pool):

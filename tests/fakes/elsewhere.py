@@ -48,7 +48,7 @@ class Machines:
         lab = Lab(**self.scripts)
         assert spec.bzimage.read_text().startswith("kernel ")
         assert [path.read_text() for path in spec.archives] == ["base", "workloads"]
-        listen(Event("boot", name, f"booting in {directory}"))
+        listen(Event("boot", name, f"booting {spec.bzimage.name} in {directory}"))
         (directory / "disk0.img").write_text("disk\n")
         (directory / "qemu-cmd").write_text(f"qemu -kernel {spec.bzimage} {directory}/disk0.img\n")
         if name == self.captive:
