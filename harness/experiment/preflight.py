@@ -15,6 +15,7 @@ from typing import Any, Protocol, Self
 
 from harness.config import Allow, Filesystem, Workload
 from harness.experiment.plan import Cell
+from harness.experiment.trial import Trial
 from harness.guest.machine import Completed
 from harness.guest.splat import Splat
 from harness.guest.symbols import Symbols
@@ -57,6 +58,7 @@ class Job:
     emulated: bool = True  # no KVM: some faults on the console are then QEMU's own
     symbols: Symbols | None = None  # of its kernel: file and line for reports
     stopped: Callable[[], bool] = lambda: False  # the run ends: nobody waits for details
+    enough: Callable[[Trial], bool] = lambda _trial: False  # True: no trial after this one
 
 
 class UntestableError(Exception):
