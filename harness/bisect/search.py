@@ -24,7 +24,9 @@ BOOTS = 5  # likewise, where a boot is the unit ...
 MOST_BOOTS = 20  # ... and no longer
 MOST_TRIALS = 400  # of one boot, when a step takes many: what a workload's timeout is for
 MOST = {"trial": 200_000, "boot": 1000, "try": 1}  # of a step
-TRIES = 2  # looks that were lost before a commit is given up
+# A boot costs more than these; and of a handful, on a busy host, none may count.
+LEAST_TRIALS = 10
+TRIES = 3  # looks that were lost, or of whose trials too few count, before one is given up
 
 
 class NothingToFindError(HarnessError):
@@ -280,9 +282,10 @@ class Search:
             answer: Answer = question.answer(sight)
             tally.last = sight
             if answer == "other":
-                lost += sight.kind in ("lost", "untested")
-                if sight.kind == "lost" and lost < TRIES:
-                    continue
+                if sight.kind == "lost" or (sight.kind == "untested" and sight.trials):
+                    lost += 1
+                    if lost < TRIES:
+                        continue
                 if hits > 1 and question.unit == "boot":
                     # Where the rate is measured it counts against it.
                     answer, counted = "miss", (0, 1)
@@ -311,10 +314,9 @@ class Search:
                 most = max(self._terms.trials, MOST_TRIALS)
                 if hits > 1:  # the rate is measured
                     most = self._terms.trials
-                yield self._looks.look(
-                    commit, "held", min(units - tally.units, most),
-                    min(hits - tally.hits, HITS_OF_A_BOOT),
-                )  # fmt: skip
+                wanted = min(max(units - tally.units, LEAST_TRIALS), most)
+                still = min(hits - tally.hits, HITS_OF_A_BOOT)
+                yield self._looks.look(commit, "held", wanted, still)
 
 
 def _units(question: Question, number: int) -> str:

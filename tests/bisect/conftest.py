@@ -32,10 +32,11 @@ OPEN, RARE, CRASH, CRASH_ELSE = "RACE_OPEN", "RARELY_OPEN", "WARN_HERE", "BUG_EL
 HANGS, NO_BOOT, SILENT_BOOT = "HANGS_HERE", "NO_BOOT", "SILENT_BOOT"
 NO_BUILD, NO_BUILD_ELSE = "SYNTAX_ERROR", "UNDEFINED"
 DROPPED, UNTESTABLE = "SITE_DROPPED", "UNTESTABLE"
+BUSY, BUSY_FOR_LONG = "BUSY_ONCE", "BUSY_FOR_LONG"  # most trials do not count
 
 
-def script_of(source: str) -> Script:
-    """The behaviour of a guest whose kernel was made from this."""
+def script_of(source: str, before: int = 0) -> Script:
+    """The behaviour of a guest whose kernel was made from this and booted so often before."""
     script = Script()
     release = next(line for line in source.splitlines() if line.startswith("6.12.9-"))
     script.preflight = {"release": release}
@@ -47,6 +48,8 @@ def script_of(source: str) -> Script:
         script.outcomes = lambda number, _on: "held" if number % 4 else "exposed"
     if DROPPED in source:
         script.outcomes = lambda _number, _on: "held"
+    if BUSY_FOR_LONG in source or (BUSY in source and not before):
+        script.outcomes = lambda number, _on: "held" if number % 4 == 1 else "untested"
     if CRASH in source:
         script.splats = [WARNING]
     if CRASH_ELSE in source:
@@ -110,8 +113,9 @@ class Yard:
         ) -> FakeMachine:  # fmt: skip
             self.on_boot(len(self.boots))
             source = spec.bzimage.read_text()
+            script = script_of(source, self.boots.count(source))
             self.boots.append(source)
-            guest = Guest(self.lab, script_of(source), spec, directory, name)
+            guest = Guest(self.lab, script, spec, directory, name)
             self.lab.machines.append(guest)
             return guest
 
