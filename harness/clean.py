@@ -44,6 +44,10 @@ def _candidates(
     for path in runs.every(results):
         if path != latest and _changed(path / "run.json") < limit and not _under_way(path):
             yield path, "run"
+    for path in sorted(results.glob("*-bisect-*")):
+        old = not (path / "run.json").exists() and _changed(path / "run.log") < limit
+        if old and not _under_way(path):
+            yield path, "bisection"
     for path in sorted(cache.glob("boot-*")):
         if _changed(path) < limit:
             yield path, "what a boot left"

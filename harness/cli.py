@@ -21,8 +21,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from harness import afterwards, completion, ending, options, skeleton
 from harness.booting import boot_verb
 from harness.errors import (
+    EXIT_CANNOT_TEST,
     EXIT_EXPECTED,
     EXIT_INTERRUPTED,
+    EXIT_UNEXPECTED,
     HarnessError,
     UsageError,
 )
@@ -38,6 +40,14 @@ if TYPE_CHECKING:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; returns the exit code (see harness.errors), never raises an error."""
+    code = _main(argv)
+    if "--bisect" in (sys.argv[1:] if argv is None else argv):
+        # git bisect run takes a 2 for "bad", and stops at 128 and above.
+        return code if code in (EXIT_EXPECTED, EXIT_UNEXPECTED) else EXIT_CANNOT_TEST
+    return code
+
+
+def _main(argv: Sequence[str] | None) -> int:
     _prepare_process()
     args = argparse.Namespace(kept="")
     try:
@@ -65,6 +75,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(args: argparse.Namespace) -> int:
     """Run a plan, or the rest of one; 0 when every verdict is what its role expects."""
+    if args.bisect:
+        from harness.bisect.once import run as run_once
+
+        return run_once(args, _config(args))
+    options.with_bisect(args)
     if args.resume is not None:
         return _resume(args)
     from harness.experiment.runner import run_plan
@@ -170,6 +185,13 @@ def _each_patch(args: argparse.Namespace) -> int:
     )
 
 
+def bisect(args: argparse.Namespace) -> int:
+    """Find the commit or the patch; 0 when it is found, 1 when only a range is."""
+    from harness.bisect.verb import run as run_bisect
+
+    return run_bisect(args, _config(args))
+
+
 def mutants(args: argparse.Namespace) -> int:
     """Turn off one lock site at a time; 0 when each is noticed and nothing else fires."""
     from harness.mutants import run as run_mutants
@@ -260,6 +282,10 @@ def _parser() -> argparse.ArgumentParser:
               "harness run quick -k control -f ext4 --trials 40")
     )  # fmt: skip
     options.build_options(_verb(verbs, "build", build, "build kernels", "harness build stock"))
+    options.bisect_options(
+        _verb(verbs, "bisect", bisect, "find the commit or patch that made a cell what it is",
+              "harness bisect --cell stock/ext4/punch-read-fault --series mine")
+    )  # fmt: skip
     options.boot_options(
         _verb(verbs, "boot", boot_verb(_config), "boot a kernel to a shell, or run a command in it",
               "harness boot control --exec 'cat /proc/version'")

@@ -18,7 +18,8 @@ from harness.plain import printable
 class Event:
     """One thing that happened.
 
-    kind: "tree" | "series" | "build" | "boot" | "run" | "cell" | "trial" | "note" | "command"
+    kind: "tree" | "series" | "build" | "boot" | "run" | "cell" | "trial" | "bisect" | "note"
+    | "command"
     subject: what it is about: a tree, a kernel or a cell name
     message: one line for a person
     done, total: progress in units of the kind (objects, trials); total None = unknown

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, NoReturn
 
+from harness.bisect.question import WANTED
 from harness.errors import UsageError
 from harness.places import NEWEST_RUN
 
@@ -16,6 +17,7 @@ _TRIALS = (1, 1_000_000)
 _JOBS = (1, 256)
 _SECONDS = (1, 7 * 86400)
 _PATCHES = (1, 10_000)
+CELL = "KERNEL/FILESYSTEM/WORKLOAD[@SWITCH]"
 
 
 class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
@@ -104,6 +106,10 @@ def run_options(parser: argparse.ArgumentParser) -> None:
         "--resume", nargs="?", const=NEWEST_RUN, metavar="RUN",
         help="go on with a run that ended early (default: the newest)",
     )  # fmt: skip
+    parser.add_argument("--bisect", action="store_true", help="one cell, for git bisect run: ...")
+    parser.add_argument("--cell", default="", metavar="CELL", help=f"... {CELL}")
+    parser.add_argument("--tree", metavar="DIR", help="... with the source in DIR")
+    _sign(parser)
     view_options(parser)
 
 
@@ -141,6 +147,57 @@ def alone(args: argparse.Namespace) -> None:
             raise UsageError(
                 f"--resume goes on as the run began: no {name} can be given",
                 hint=f"harness run --resume{run}",
+            )
+
+
+def _share(most: float, form: str) -> Callable[[str], float]:
+    """A number above 0 and below 1, or `most`."""
+
+    def parse(text: str) -> float:
+        with suppress(ValueError):
+            if 0 < (value := float(text)) < 1 or value == most:
+                return value
+        raise argparse.ArgumentTypeError(f"must be a share between 0 and 1, as {form}")
+
+    return parse
+
+
+def bisect_options(parser: argparse.ArgumentParser) -> None:
+    """What `harness bisect` takes."""
+    parser.usage = "%(prog)s [OPTION]... [GOOD] [BAD]"
+    parser.add_argument("good", nargs="?", default="", help="a commit, or the number of a patch")
+    parser.add_argument("bad", nargs="?", default="", help="likewise (default: the newest)")
+    parser.add_argument("--kernel", default="", metavar="NAME", help="default: that of the cell")
+    parser.add_argument("--cell", default="", metavar="CELL", help=CELL)
+    parser.add_argument("--series", default="", metavar="NAME", help="over its patches")
+    _sign(parser)
+    parser.add_argument(
+        "--confidence", type=_share(0.95, "0.95"), default=0.95, metavar="C",
+        help="of the answer (default: 0.95)",
+    )  # fmt: skip
+    parser.add_argument("--rate", type=_share(1, "0.3"), metavar="R", help="do not measure it")
+    parser.add_argument("--trials", type=whole(_TRIALS), metavar="N", help="of a boot, at most")
+    parser.add_argument("--plan", default="quick", metavar="PLAN", help="default: quick")
+    parser.add_argument("--seed", type=whole(_SEEDS), metavar="N", help="instead of the plan's")
+    parser.add_argument(
+        "--resume", nargs="?", const=NEWEST_RUN, metavar="RUN", help="go on (default: the newest)"
+    )
+    view_options(parser)
+
+
+def _sign(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--for", dest="want", choices=WANTED, metavar="SIGN", help="|".join(WANTED)
+    )
+
+
+def with_bisect(args: argparse.Namespace) -> None:
+    """UsageError when `harness run` is told of one cell, and not that it is for git bisect."""
+    for option, value in (("--cell", args.cell), ("--tree", args.tree), ("--for", args.want)):
+        if value:
+            raise UsageError(
+                f"{option} goes with --bisect",
+                hint="harness run -k KERNEL -f FILESYSTEM -w WORKLOAD",
             )
 
 

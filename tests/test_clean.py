@@ -52,6 +52,18 @@ def test_what_is_old_and_unused_goes(tmp_path: Path) -> None:
     assert [item.path for item in clean.find(cfg, cache, results, 7 * clean.DAY_S)] == [held]
 
 
+def test_a_bisection_goes_too(tmp_path: Path) -> None:
+    cfg, results = config(tmp_path, **SMALL), tmp_path / "results"
+    for name in ("20261101T000000Z-bisect-0123", "20261102T000000Z-bisect-run-4567"):
+        (results / name).mkdir(parents=True)
+        (results / name / "run.log").write_text("said\n")
+        aged(results / name)
+    found = clean.find(cfg, tmp_path / "cache", results, 7 * clean.DAY_S)
+    assert [item.what for item in found] == ["bisection"] * 2
+    (results / name / "run.log").write_text("and more\n")
+    assert len(clean.find(cfg, tmp_path / "cache", results, 7 * clean.DAY_S)) == 1
+
+
 def test_nothing_is_old(tmp_path: Path) -> None:
     assert clean.find(config(tmp_path, **SMALL), tmp_path / "no", tmp_path / "none", 0) == []
 

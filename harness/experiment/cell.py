@@ -46,6 +46,10 @@ _SHARED = re.compile(r"^\d{3}-[\w.-]+: ")  # the name of a machine that cells sh
 HANGS = frozenset({"hung_task", "soft_lockup", "hard_lockup", "rcu_stall"})
 
 
+class _EnoughError(Exception):
+    """What has been seen is all that was wanted."""
+
+
 @dataclass
 class Attempt:
     """What one boot of a cell brought: trials, and everything seen around them."""
@@ -124,6 +128,8 @@ def run(job: Job, machine: Guest, directory: Path, listen: Listener) -> Attempt:
             attempt.began = reader.began
             if trial is not None:
                 record(trial)
+                if job.enough(trial):
+                    raise _EnoughError
 
         dmesg = ""
         try:
@@ -133,12 +139,17 @@ def run(job: Job, machine: Guest, directory: Path, listen: Listener) -> Attempt:
                     attempt.preflight = prepare(job, machine)
                 listen(Event("cell", job.cell.name, "trials begin", data={"state": "running"}))
                 attempt.started = True
-                with _timed(attempt, "trials"):
-                    done = machine.run(command(job), job.timeout_s, on_line)
-                for line in done.stderr.splitlines():
-                    output.append(f"stderr: {line}")
-                attempt.completed = True
-                _judge_exit(done, reader, attempt)
+                try:
+                    with _timed(attempt, "trials"):
+                        done = machine.run(command(job), job.timeout_s, on_line)
+                except _EnoughError:  # the machine ends with what still runs in it
+                    reader.enough()
+                    attempt.completed = True
+                else:
+                    for line in done.stderr.splitlines():
+                        output.append(f"stderr: {line}")
+                    attempt.completed = True
+                    _judge_exit(done, reader, attempt)
                 dmesg = machine.dmesg()
         except UntestableError as why:
             attempt.untested, attempt.preflight = str(why), why.seen

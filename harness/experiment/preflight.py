@@ -15,6 +15,7 @@ from typing import Any, Protocol, Self
 
 from harness.config import Allow, Filesystem, Workload
 from harness.experiment.plan import Cell
+from harness.experiment.trial import Trial
 from harness.guest.machine import Completed
 from harness.guest.splat import Splat
 from harness.guest.symbols import Symbols
@@ -27,6 +28,11 @@ MIN_FREE_BYTES = 64 << 20
 
 def never() -> bool:
     """A run that nobody ends; unlike a lambda it can be sent elsewhere."""
+    return False
+
+
+def never_enough(_trial: Trial) -> bool:
+    """A cell that has all its trials; see never()."""
     return False
 
 
@@ -63,6 +69,7 @@ class Job:
     emulated: bool = True  # no KVM: some faults on the console are then QEMU's own
     symbols: Symbols | None = None  # of its kernel: file and line for reports
     stopped: Callable[[], bool] = never  # the run ends: nobody waits for details
+    enough: Callable[[Trial], bool] = never_enough  # True: no trial after this one
 
 
 class UntestableError(Exception):

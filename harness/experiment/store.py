@@ -178,15 +178,15 @@ class Run:
         self._open(document)
 
     @classmethod
-    def reopen(cls, directory: Path) -> Self:
-        """A run that ended early, to go on with.
+    def reopen(cls, directory: Path, document: dict[str, Any] | None = None) -> Self:
+        """A run that ended early, to go on with; `document` stands in for its run.json.
 
         InfraError when its run.json cannot be read, or while somebody is running it.
         """
         run = cls.__new__(cls)
         run._hold(directory)
         try:
-            run._open(read_run(directory))
+            run._open(read_run(directory) if document is None else document)
         except BaseException:
             os.close(run._held)
             raise

@@ -87,6 +87,11 @@ class Reader:
             return self._result(match[1], int(match[2]), match[3] or "")
         return None
 
+    def enough(self) -> None:
+        """No more trials are wanted than there have been."""
+        self._pending.clear()
+        self.expected = len(self._seen)
+
     def end(self, fate: Outcome | None = None, why: str = "") -> list[Trial]:
         """No more lines will come: the trials that are owed.
 

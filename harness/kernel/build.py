@@ -33,6 +33,7 @@ _RELEASE_MAX = 64  # __NEW_UTS_LEN, include/uapi/linux/utsname.h
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 # Kconfig must not add to the release string: `uname -r` ends with our id.
 _OURS = '# CONFIG_LOCALVERSION_AUTO is not set\nCONFIG_LOCALVERSION=""\n'
+_CONFIG = r"^[[:space:]]*(menu)?config[[:space:]]+[A-Za-z0-9_]+"
 # In a line of git ls-tree.
 _KCONFIG_READS = re.compile(r"\t(scripts/.*|(.*/)?(Kconfig[^/]*|[^/]*\.config|Makefile[^/]*))$")
 
@@ -260,6 +261,12 @@ def _configure(
         beside.replace(final)
     key.write_text(identify([read, text], []))
     return text
+
+
+def symbols(repo: Path, commit: str) -> set[str]:
+    """The options that a commit's Kconfig files have."""
+    listing = git.out(repo, "grep", "-hoE", _CONFIG, commit, "--", "*Kconfig*")
+    return {line.split()[-1] for line in listing.splitlines()}
 
 
 def _kconfig_reads(recipe: Recipe, commit: str) -> str:

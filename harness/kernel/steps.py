@@ -20,8 +20,6 @@ from harness.events import Listener, silent
 from harness.kernel import build, command, git, image, lock, series
 from harness.kernel.image import Image
 
-_CONFIG = r"^[[:space:]]*(menu)?config[[:space:]]+[A-Za-z0-9_]+"
-
 
 @dataclass(frozen=True)
 class Step:
@@ -131,9 +129,7 @@ def _at(recipe: build.Recipe, commit: str, applied: int) -> build.Recipe:
     An option that a later patch brings cannot be asked for yet; one that exists
     and is refused is an error as ever.
     """
-    repo = recipe.source.repo
-    listing = git.out(repo, "grep", "-hoE", _CONFIG, commit, "--", "*Kconfig*")
-    known = {line.split()[-1] for line in listing.splitlines()}
+    known = build.symbols(recipe.source.repo, commit)
     return dataclasses.replace(
         recipe,
         options={name: option for name, option in recipe.options.items() if name in known},

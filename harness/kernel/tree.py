@@ -81,7 +81,7 @@ def materialise(
             with _repository(repo, fresh=known is None) as working:
                 job = _Job(name, tree, root, cache, working, listen)
                 commit = make(job)
-                version = _version(working, commit, name)
+                version = version_of(working, commit, name)
                 git.out(working, "update-ref", f"refs/harness/tree/{commit}", commit)
                 stamp = {"definition": definition, "commit": commit, "version": version}
                 stamp |= job.facts
@@ -276,8 +276,8 @@ def _nearest(name: str, directory: Path) -> str | None:
     return next(iter(difflib.get_close_matches(name, names, n=1)), None)
 
 
-def _version(repo: Path, commit: str, name: str) -> str:
-    """Kernel version from the top Makefile, e.g. "6.12.117"."""
+def version_of(repo: Path, commit: str, name: str) -> str:
+    """Kernel version from a commit's top Makefile, "6.12.117"; UsageError when it has none."""
     shown = git.attempt(repo, "show", f"{commit}:Makefile")
     text = shown.stdout if shown.status == 0 else ""
     found: dict[str, str] = dict(_MAKEFILE.findall(text))

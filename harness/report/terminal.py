@@ -186,7 +186,7 @@ class LiveView:
         """Takes one event; the screen follows within a fifth of a second."""
         with self._lock:
             self._take(event)
-        if event.kind == "note":
+        if event.kind in ("note", "bisect"):
             self._console.print(Text(_line(event)))
 
     def _take(self, event: Event) -> None:

@@ -100,6 +100,18 @@ def test_exposures_on_control(tmp_path: Path) -> None:
     assert judged(result, name).as_expected
 
 
+def test_the_trial_that_settles_it_is_the_last(tmp_path: Path) -> None:
+    script = Script(outcomes=lambda number, _on: "exposed" if number == 3 else "held")
+    machine = FakeMachine(Lab(), script, spec(tmp_path), tmp_path, NAME)
+    asked = dataclasses.replace(job(), enough=lambda trial: trial.outcome == "exposed")
+    result = cell_room.run(asked, machine, tmp_path, silent)
+    assert not machine.is_open
+    assert [trial["outcome"] for trial in stored(tmp_path)] == ["held", "held", "exposed"]
+    assert judged(result).state == "exposed" and judged(result).planned == 3
+    # The log of the guest is read all the same.
+    assert (tmp_path / "dmesg.txt").is_file() and not result.faults
+
+
 def test_commands_in_the_guest() -> None:
     assert command(job("control/ext4/punch@fault+mkwrite")).split(" --seed ")[0] == (
         "/workloads/races/punch --dir /mnt --trials 5"
