@@ -171,6 +171,8 @@ def bisect_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cell", default="", metavar="CELL", help=CELL)
     parser.add_argument("--series", default="", metavar="NAME", help="over its patches")
     _sign(parser)
+    parser.add_argument("--figure", default="", metavar="NAME",
+                        help="which commit made this figure of a bench larger")  # fmt: skip
     parser.add_argument(
         "--confidence", type=_share(0.95, "0.95"), default=0.95, metavar="C",
         help="of the answer (default: 0.95)",

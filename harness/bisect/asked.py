@@ -12,7 +12,7 @@ from typing import Any, Self
 import msgspec
 
 from harness.bisect.question import Wanted
-from harness.config import Config, Plan
+from harness.config import Config, Plan, nearest
 from harness.errors import UsageError
 from harness.experiment import plan as plans
 from harness.experiment.plan import UNARMED, Cell
@@ -39,6 +39,7 @@ class Asked:
     trials: int | None
     plan: str
     seed: int | None
+    figure: str = ""  # of a bench, where that is the question
 
     def to_json(self) -> dict[str, Any]:
         """For the journal."""
@@ -49,6 +50,22 @@ class Asked:
         """From the journal, which may have more."""
         names = {each.name for each in dataclasses.fields(cls)}
         return cls(**{key: item for key, item in value.items() if key in names})
+
+
+def figure(cfg: Config, name: str) -> str:
+    """The figure `name` of a bench, "WORKLOAD/FILESYSTEM/KEY"; UsageError when there is none."""
+    every = [
+        f"{workload}/{filesystem}/{key}"
+        for workload, entry in cfg.workload.items()
+        for filesystem in cfg.filesystem
+        for key in entry.figures
+    ]
+    if name not in every:
+        raise UsageError(
+            f"--figure {name!r}: no bench of harness.toml has it{nearest(name, every)}",
+            hint="harness list",
+        )
+    return name
 
 
 def cell(

@@ -20,11 +20,12 @@ from pathlib import Path
 from harness import config
 from harness.bisect.question import Kind, Sight, conflict_title, failure_title
 from harness.bisect.span import Span
-from harness.errors import BootError, BuildError, HarnessError, MachineLostError
+from harness.errors import BootError, BuildError, HarnessError, InfraError, MachineLostError
 from harness.events import Event, Listener
 from harness.experiment import cell as cells_room
 from harness.experiment import facts, store
 from harness.experiment.allow import divide, rules
+from harness.experiment.berth import Bootable
 from harness.experiment.cell import Attempt
 from harness.experiment.plan import Cell, cell_seed
 from harness.experiment.runner import Rooms
@@ -52,6 +53,7 @@ class Stand:
     seed: int
     programs: dict[str, Path] = field(default_factory=dict)
     accelerator: Accelerator | None = None
+    figure: str = ""  # "fault-cold/ext4/hole_1_p50_ns": what is measured, if anything is
 
     def prepare(self) -> None:
         """What is cheap to find missing: QEMU, a compiler.  InfraError."""
@@ -83,6 +85,30 @@ class Stand:
         if said != made.release:
             return Sight("lost", why=f"uname -r says {said!r}, not {made.release!r}", boots=1)
         return Sight("booted", boots=1)
+
+    def measured(self, made: Image, directory: Path) -> Sight:
+        """What a commit costs, from one boot: these figures repeat exactly."""
+        workload, filesystem, _ = self.figure.split("/")
+        guest = self.plan.guest
+
+        def machine(spec: MachineSpec, place: Path, name: str) -> Bootable:
+            return self.rooms.machine(
+                spec, place, self.cfg.root, self.cache, self.listen, name
+            )
+
+        try:
+            found = self.rooms.measure(
+                self.cfg, made, guest, [workload], [filesystem], self.programs, directory,
+                machine, self.listen,
+            )  # fmt: skip
+        except BootError as error:
+            return Sight("boot", why=error.message, boots=1)
+        except (InfraError, MachineLostError) as error:
+            return Sight("lost", why=error.message, boots=1)
+        value = next((each.value for each in found if each.name == self.figure), None)
+        if value is None:
+            return Sight("lost", why=f"no figure {self.figure}", boots=1)
+        return Sight("measured", boots=1, value=value)
 
     def attempt(
         self, made: Image, directory: Path, trials: int, hits: int, seed: int
@@ -144,9 +170,9 @@ class Bench:
     def look(self, commit: str, number: int, upto: Kind, trials: int, hits: int) -> Sight:
         """The `number`th look at a commit, no further than `upto`.
 
-        "apply" and "build" need no machine; "boot" boots; anything else runs the cell, with
-        `trials` and `hits` as in Stand.attempt().  Raises InfraError for what is no
-        commit's fault.
+        "apply" and "build" need no machine; "boot" boots, "slower" measures; anything else
+        runs the cell, with `trials` and `hits` as in Stand.attempt().  Raises InfraError for
+        what is no commit's fault.
         """
         began = time.monotonic()
         directory = self._directory(commit, number)
@@ -184,6 +210,8 @@ class Bench:
             return Sight("built", builds=builds)
         if upto == "boot":
             sight = stand.boot(made, directory)
+        elif upto == "slower":
+            sight = stand.measured(made, directory)
         else:
             seed = cell_seed(stand.seed, f"{commit} {number}")
             sight = stand.sight(made, directory, trials, hits, seed)

@@ -9,21 +9,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Self, get_args
 
-# How far a commit came: the first three are where it stopped, "built" and "booted" that
-# no more was asked.
+# How far a commit came: the first three are where it stopped, "built", "booted" and
+# "measured" that no more was asked; "slower" is the question of what was measured.
 Kind = Literal[
-    "apply", "build", "boot", "built", "booted",
+    "apply", "build", "boot", "built", "booted", "slower", "measured",
     "exposed", "held", "crashed", "hung", "untested", "lost",
 ]  # fmt: skip
 # What can be asked for; "held" is whatever GOOD shows and BAD does not.
-Wanted = Literal["apply", "build", "boot", "crashed", "hung", "exposed", "held"]
-WANTED: tuple[Wanted, ...] = get_args(Wanted)
+Wanted = Literal["apply", "build", "boot", "crashed", "hung", "exposed", "held", "slower"]
+# With --for; "slower" comes with a figure.
+WANTED: tuple[Wanted, ...] = tuple(each for each in get_args(Wanted) if each != "slower")
 End = Literal["good", "bad"]
 Answer = Literal["hit", "miss", "other"]
-FINE: frozenset[Kind] = frozenset({"built", "booted", "held"})
+FINE: frozenset[Kind] = frozenset({"built", "booted", "measured", "held"})
+# By so much two ends must differ for one to be slower: less is the layout of the code.
+TOLERANCE = 0.02
 DID = {
     "apply": "does not apply", "build": "does not build", "boot": "does not boot",
-    "built": "builds", "booted": "boots",
+    "built": "builds", "booted": "boots", "slower": "is slower",
 }  # fmt: skip
 
 
@@ -41,11 +44,14 @@ class Sight:
     boots: int = 0
     seconds: float = 0.0
     directory: str = ""  # in the results, of this look
+    value: float | None = None  # of the figure, guest instructions
 
     def __str__(self) -> str:
         what = DID.get(self.kind, self.kind)
         if self.kind == "exposed":
             return f"exposed in {self.exposed} of {self.exposed + self.held} trials"
+        if self.value is not None:
+            return f"{self.value:.0f} guest instructions"
         if self.kind == "held":
             return f"held in {self.held} trials"
         told = self.titles[0] if self.titles else self.why
@@ -65,17 +71,18 @@ class Sight:
 class Question:
     """The sign that commits are asked for: bad is who has it (`at` "bad"), or has it not."""
 
-    kind: Kind  # "apply", "build", "boot", "crashed", "hung" or "exposed"
+    kind: Kind  # "apply", "build", "boot", "slower", "crashed", "hung" or "exposed"
     title: str  # "" = any, and for exposures
     at: End  # which end shows it
     open: bool = False  # the cell's race can be had: an exposure is nothing wrong
+    limit: float = 0.0  # guest instructions: slower is what takes more
 
     @property
     def unit(self) -> Literal["trial", "boot", "try"]:
         """Of what there is a rate; a "try" is the same each time."""
         if self.kind == "exposed":
             return "trial"
-        return "try" if self.kind in ("apply", "build") else "boot"
+        return "try" if self.kind in ("apply", "build", "slower") else "boot"
 
     @property
     def other_end(self) -> End:
@@ -84,12 +91,18 @@ class Question:
 
     def __str__(self) -> str:
         what = DID.get(self.kind, self.kind)
+        if self.kind == "slower":
+            what += f" (more than {self.limit:.0f} guest instructions)"
         return f"{what}: {self.title}" if self.title else what
 
     def answer(self, sight: Sight) -> Answer:
         """Whether this sight is the sign, its absence, or says nothing about it."""
         if self.kind == "exposed":
             return self._exposure(sight)
+        if self.kind == "slower":
+            if sight.value is None:
+                return "other"
+            return "hit" if sight.value > self.limit else "miss"
         if sight.kind == self.kind or {sight.kind, self.kind} == {"crashed", "hung"}:
             if self.title:
                 return "hit" if self.title in sight.titles else "other"

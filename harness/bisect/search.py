@@ -6,13 +6,24 @@ A pure function of its looks (see journal.py): no clock, no chance, nothing of t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from harness.bisect import odds
 from harness.bisect.odds import Odds, Rate
-from harness.bisect.question import FINE, Answer, End, Kind, Question, Sight, Wanted, of
+from harness.bisect.question import (
+    FINE,
+    TOLERANCE,
+    Answer,
+    End,
+    Kind,
+    Question,
+    Sight,
+    Wanted,
+    of,
+)
 from harness.bisect.walk import Mark
 from harness.errors import EXIT_UNEXPECTED, HarnessError, InfraError, UsageError
 from harness.experiment.statistics import percent
@@ -156,7 +167,7 @@ class Search:
     def _first(self, end: End) -> Sight:
         """The first look at an end, before anybody knows what to look for."""
         want = self._terms.want
-        upto: Kind = want if want in ("apply", "build", "boot") else "held"
+        upto: Kind = want if want in ("apply", "build", "boot", "slower") else "held"
         hits = 0 if want in ("crashed", "hung") else HITS_OF_A_BOOT
         sight = self._looks.look(self._end(end), upto, self._terms.trials, hits)
         self._say(f"{end.upper()} ({self._span.name(self._end(end))}): {sight}", None)
@@ -165,6 +176,8 @@ class Search:
     def _question(self) -> Question:
         """What to look for, from what the ends show."""
         want, open_ = self._terms.want, self._terms.open
+        if want == "slower":
+            return self._slower()
         if want == "held":
             sight = self._first("good")
             if (found := of(sight, "good", open_)) is None:
@@ -186,6 +199,27 @@ class Search:
         if found is None and bad.kind not in FINE:
             raise _cannot("BAD", bad)
         return self._gone(bad)
+
+    def _slower(self) -> Question:
+        """Halfway between what both ends cost, on a scale of ratios."""
+        values = {}
+        for end in ("bad", "good"):
+            sight = self._first(end)
+            if sight.value is None:
+                raise _cannot(end.upper(), sight)
+            values[end] = sight.value
+        good, bad = values["good"], values["bad"]
+        if bad < good / (1 + TOLERANCE):
+            raise UsageError(
+                f"BAD costs less than GOOD ({bad:.0f}, {good:.0f}): the wrong way round",
+                hint="harness bisect with the two exchanged",
+            )
+        if bad <= good * (1 + TOLERANCE):
+            raise NothingToFindError(
+                f"GOOD and BAD cost the same: {good:.0f} and {bad:.0f} guest instructions",
+                hint="harness bisect with an older GOOD or a newer BAD",
+            )
+        return Question("slower", "", "bad", limit=math.sqrt(good * bad))
 
     def _gone(self, bad: Sight) -> Question:
         """BAD is as expected: then it is what GOOD shows, if GOOD must show it."""
@@ -260,8 +294,8 @@ class Search:
     def _step(self, commit: str, question: Question, reckoning: Odds) -> Mark:
         tally = self._sample(commit, question, 1, reckoning.misses(len(self._misses) + 1))
         if tally.hits:
-            self._decide(commit, question.at, tally, f"{question}" if question.title
-                         else str(tally.last))  # fmt: skip
+            named = question.title or question.kind == "slower"
+            self._decide(commit, question.at, tally, f"{question}" if named else str(tally.last))
         elif tally.other is not None:
             why = f"{tally.other}: not what {question.at.upper()} shows"
             self._decide(commit, "skip", tally, why)
@@ -306,7 +340,7 @@ class Search:
         yield from list(self._looks.looks(commit))
         kind = question.kind
         while True:
-            if kind in ("apply", "build", "boot"):
+            if kind in ("apply", "build", "boot", "slower"):
                 yield self._looks.look(commit, kind, 1, 1)
             elif question.unit == "boot":
                 yield self._looks.look(commit, "held", self._terms.trials, 0)
@@ -325,6 +359,8 @@ def _units(question: Question, number: int) -> str:
 
 
 def _absent(question: Question, tally: Tally) -> str:
+    if question.kind == "slower":
+        return f"{tally.last}"
     if question.unit == "try":
         return "it does not show"
     return f"0 of {tally.units} {_units(question, tally.units)} show it"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.bisect import bench, journal, question, span
-from harness.bisect.asked import Asked, cell
+from harness.bisect.asked import Asked, cell, figure
 from harness.bisect.journal import Journal
 from harness.bisect.search import Decision, Finding, Search, Terms
 from harness.bisect.walk import Walk
@@ -72,6 +72,7 @@ def search(
         cfg, plan, asked.kernel, job, cache, listen, rooms,
         plan.seed if asked.seed is None else asked.seed,
     )  # fmt: skip
+    stand.figure = asked.figure
     if asked.want not in ("apply", "build"):
         stand.prepare()
     made_of = {
@@ -197,7 +198,8 @@ def lines(document: dict[str, Any]) -> list[str]:
         count = len(document["suspects"])
         said.append(f"only skipped commits are left: the first bad one is one of these {count}")
         said += [f"  {each['name']}: {each['subject']}" for each in document["suspects"]]
-    what = f"{asked['cell'] or asked['kernel']}: {sign}"
+    about = asked["cell"] or f"{asked['kernel']} {asked['figure']}".rstrip()
+    what = f"{about}: {sign}"
     said.append(f"sign, shown by {sign.at.upper()}: {what}")
     sure = percent(document["confidence"], "down")
     if rate["units"]:
@@ -219,14 +221,19 @@ def lines(document: dict[str, Any]) -> list[str]:
 
 def _asked(args: argparse.Namespace, cfg: Config) -> Asked:
     """From the command line; UsageError for what does not fit together."""
-    plan, name, kernel = args.plan, args.cell, args.kernel
-    if args.want in ("apply", "build", "boot") and not name:
+    plan, name, kernel, want = args.plan, args.cell, args.kernel, args.want
+    if args.figure:
+        if name or want:
+            raise UsageError("--figure is a question of its own", hint="harness bisect --help")
+        figure(cfg, args.figure)
+        want = "slower"
+    if want in ("apply", "build", "boot", "slower") and not name:
         if not kernel:
             raise UsageError("--kernel is missing", hint="harness bisect --help")
         known("plan", plan, cfg.plan)
     elif not name:
         raise UsageError(
-            "--cell is missing: what is to be run on each commit (or --for build, boot, apply)",
+            "--cell is missing: what is to be run on each commit (or --for, --figure)",
             hint="harness bisect --help",
         )
     else:
@@ -234,13 +241,14 @@ def _asked(args: argparse.Namespace, cfg: Config) -> Asked:
         name, kernel = job.name, job.kernel
     known("kernel", kernel, cfg.kernel)
     return Asked(
-        kernel, name, args.series, args.good, args.bad, args.want, args.confidence, args.rate,
-        args.trials, plan, args.seed,
+        kernel, name, args.series, args.good, args.bad, want, args.confidence, args.rate,
+        args.trials, plan, args.seed, args.figure,
     )  # fmt: skip
 
 
 def _alone(args: argparse.Namespace) -> None:
-    for name in ("kernel", "cell", "series", "good", "bad", "want", "trials", "seed", "rate"):
+    for name in ("kernel", "cell", "series", "good", "bad", "want", "figure", "trials", "seed",
+                 "rate"):  # fmt: skip
         if getattr(args, name):
             raise UsageError(
                 f"--resume goes on as it began: no {name} can be given",

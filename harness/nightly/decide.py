@@ -203,7 +203,7 @@ def _cell(
     if choose.flaky([cell, *alike]):
         return _flaky(name, cell, past)
     new = not past or past[0].as_expected
-    command = _bisect(cell.kernel, name, good, night, "") or (
+    command = _bisect(cell.kernel, name, good, night) or (
         f"harness rerun {shlex.quote(cell.run)} {shlex.quote(name)}"
     )
     return Finding(
@@ -252,7 +252,7 @@ def _figures(
                 bad=slower,
                 since=good.id if slower else "",
                 likely=likely(good.kernels[name], kernel, between),
-                command=_bisect(name, "", good, night, f"figure {figure}") if slower else "",
+                command=_bisect(name, "", good, night, figure=figure) if slower else "",
             )
 
 
@@ -267,13 +267,18 @@ def _since(earlier: Sequence[Night], good: Callable[[Night], bool]) -> Night | N
     return next((night for night in earlier if good(night)), None)
 
 
-def _bisect(kernel: str, cell: str, good: Night | None, night: Night, what: str) -> str:
+def _bisect(
+    kernel: str, cell: str, good: Night | None, night: Night, what: str = "", figure: str = ""
+) -> str:
     """The command that finds the commit or the patch; "" where there is none to find."""
     if good is None or kernel not in good.kernels:
         return ""
     before, after = good.kernels[kernel].parts, night.kernels[kernel].parts
     argv = ["harness", "bisect", "--kernel", kernel]
-    argv += ["--cell", cell] if cell else ["--for", what]
+    if cell:
+        argv += ["--cell", cell]
+    else:
+        argv += ["--figure", figure] if figure else ["--for", what]
     was, now = before.get("tree", ""), after.get("tree", "")
     if was and now and was != now:
         return shlex.join([*argv, was[:12], now[:12]])

@@ -13,12 +13,15 @@ import pytest
 
 from harness import cli
 from harness.bisect import once, verb
+from harness.config import Config
 from harness.errors import BootError, WorkloadTimeoutError
 from harness.events import Listener
+from harness.experiment.bench import Figure
 from harness.experiment.runner import Rooms
 from harness.guest.machine import Completed, MachineSpec
 from harness.guest.splat import Splat
 from harness.kernel import build
+from harness.kernel.image import Image
 from tests.conftest import TOML
 from tests.fakes import kernel as fake
 from tests.fakes.fake_machine import FakeMachine, Lab, Script
@@ -31,6 +34,7 @@ PANIC = Splat("panic", "Kernel panic - not syncing: VFS: no root", "Kernel panic
 OPEN, RARE, CRASH, CRASH_ELSE = "RACE_OPEN", "RARELY_OPEN", "WARN_HERE", "BUG_ELSEWHERE"
 HANGS, NO_BOOT, SILENT_BOOT = "HANGS_HERE", "NO_BOOT", "SILENT_BOOT"
 NO_BUILD, NO_BUILD_ELSE = "SYNTAX_ERROR", "UNDEFINED"
+SLOW = "SLOW_HERE"
 DROPPED, UNTESTABLE = "SITE_DROPPED", "UNTESTABLE"
 BUSY, BUSY_FOR_LONG = "BUSY_ONCE", "BUSY_FOR_LONG"  # most trials do not count
 
@@ -90,6 +94,7 @@ class Yard:
     boots: list[str] = field(default_factory=list)  # the source of each kernel that was booted
     on_boot: Callable[[int], None] = lambda _number: None
     said: str = ""  # by the last bisect()
+    measured: list[str] = field(default_factory=list)
 
     @property
     def linux(self) -> Path:
@@ -121,8 +126,15 @@ class Yard:
 
         return Rooms(
             build.ensure, paper.compile_workloads, paper.probe_accelerator, paper.digest,
-            machine, paper.emulator,
+            machine, paper.emulator, self._measure,
         )  # fmt: skip
+
+    def _measure(self, _cfg: Config, image: Image, *_: Any) -> list[Figure]:
+        source = image.bzimage.read_text()
+        self.measured.append(source)
+        if NO_BOOT in source:
+            raise BootError("Kernel panic")
+        return [Figure("cold/ext4/ns", 1203.0 if SLOW in source else 1000.0)]
 
     def type(self, *argv: str, code: int = 0) -> str:
         """What `harness ARGV` says; its exit code must be `code`."""

@@ -72,6 +72,32 @@ def test_a_series_that_does_not_apply_any_more(yard: Yard) -> None:
     assert found["cost"]["builds"] == 0 and yard.boots == []
 
 
+def with_bench(yard: Yard) -> None:
+    (yard.root / "workloads/bench").mkdir()
+    (yard.root / "workloads/bench/cold.c").write_text("")
+    bench = '[workload.cold]\nkind = "bench"\nsource = "bench/cold.c"\nfigures = ["ns"]\n'
+    toml = yard.root / "harness.toml"
+    toml.write_text(toml.read_text() + bench)
+
+
+def test_what_made_it_slower(yard: Yard) -> None:
+    with_bench(yard)
+    commits = yard.history(states(6, yards.SLOW, s4=yards.NO_BOOT))
+    argv = ("--kernel", "stock", "--figure", "cold/ext4/ns")
+    found = yard.bisect(*argv, commits[0], commits[-1])
+    assert found["first_bad"]["commit"] == commits[6]
+    assert [each["commit"] for each in found["skipped"]] in ([], [commits[4]])
+    assert "stock cold/ext4/ns: is slower (more than 1097 guest instructions)" in yard.said
+    assert "good: 1000 guest instructions" in yard.said
+    assert len(yard.measured) == len(set(yard.measured)) <= 6 and yard.boots == []
+    said = yard.type("bisect", *argv, commits[-1], commits[0], code=2)
+    assert "the wrong way round" in said or "no ancestor" in said or "not" in said
+    said = yard.type("bisect", *argv, commits[0], commits[3], code=1)
+    assert "GOOD and BAD cost the same: 1000 and 1000" in said
+    said = yard.type("bisect", "--kernel", "stock", "--figure", "cold/ext4/ms", "a", "b", code=2)
+    assert "did you mean 'cold/ext4/ns'?" in said
+
+
 def test_over_the_patches_of_a_series(yard: Yard) -> None:
     bodies = ["int one;", "int two;", f"int {yards.OPEN};", "int four;"]
     patches, before = {}, (fake.LINUX / yards.FILE).read_text()
