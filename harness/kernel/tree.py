@@ -51,7 +51,8 @@ def materialise(
     """Make tree `name` available as a local commit; quick when it already is.
 
     Relative paths start at `root` (the directory of harness.toml).  A debian
-    package is downloaded once, and with `refresh` again when there is a newer one; a
+    package is downloaded once, and with `refresh` again when there is a newer one, as
+    "origin/next" of a clone is then asked for where the clone is from; a
     tarball is read again when its size or time changed; a directory and a git ref are
     looked at every time, and a directory's .gitignore is honoured.  Raises UsageError for
     what harness.toml got wrong, InfraError for the rest (network, full disk), naming the tree.
@@ -79,7 +80,7 @@ def materialise(
                 return Source(name, tree.line, repo, known["commit"], known["version"])
             started = time.monotonic()
             with _repository(repo, fresh=known is None) as working:
-                job = _Job(name, tree, root, cache, working, listen)
+                job = _Job(name, tree, root, cache, working, listen, refresh)
                 commit = make(job)
                 version = version_of(working, commit, name)
                 git.out(working, "update-ref", f"refs/harness/tree/{commit}", commit)
@@ -118,6 +119,7 @@ class _Job:
     cache: Path
     repo: Path
     listen: Listener
+    refresh: bool = False
     facts: dict[str, str] = field(default_factory=dict)  # for the stamp
 
     def say(self, message: str) -> None:
@@ -163,6 +165,9 @@ def _git(job: _Job) -> str:
     if local.is_dir():
         url = str(local.resolve())
         wanted = git.resolve(local, ref)
+        # "origin/next" of somebody's clone is as old as their last fetch.
+        if job.refresh and (far := _upstream(job, local)) is not None:
+            url, wanted = far
         if wanted is None:
             raise _no_ref(job, url)
     else:
@@ -176,6 +181,26 @@ def _git(job: _Job) -> str:
         if have is None:
             raise _no_ref(job, url)
     return have
+
+
+def _upstream(job: _Job, local: Path) -> tuple[str, str] | None:
+    """Where "origin/next" of a clone is from, and what it is there now.
+
+    None: `ref` is not of that kind, or nobody answers.  The clone is not touched.
+    """
+    remote, _, branch = job.tree.ref.partition("/")
+    asked = git.attempt(local, "remote", "get-url", remote) if branch else None
+    if asked is None or asked.status != 0:
+        return None
+    url = asked.stdout.strip()
+    # As git does: a path is from the clone.
+    url = url if "://" in url or not (local / url).is_dir() else str((local / url).resolve())
+    said = _listed(url, branch)
+    found = said if isinstance(said, dict) else {}
+    if (commit := found.get(f"refs/heads/{branch}")) is None:
+        job.listen(Event("note", job.name, f"{url} does not answer: {job.tree.ref} as it is here"))
+        return None
+    return url, commit
 
 
 def _fetch(job: _Job, url: str, wanted: str) -> None:
@@ -197,14 +222,10 @@ def _fetch(job: _Job, url: str, wanted: str) -> None:
 
 def _remote(job: _Job, url: str) -> str:
     """What the ref is on the server now; what it was last time when that cannot be asked."""
-    ref = job.tree.ref
-    argv = ["git", "ls-remote", url, ref, f"{ref}^{{}}"]
-    finished = command.run(argv, env=command.environment(GIT_TERMINAL_PROMPT="0"))
-    if finished.status == 0:
-        found: dict[str, str] = {}
-        for line in finished.stdout.splitlines():
-            commit, _, name = line.partition("\t")
-            found[name] = commit
+    # The server's own name of "origin/next", which is what a clone of it would say.
+    ref = job.tree.ref.removeprefix("origin/")
+    found = _listed(url, ref)
+    if isinstance(found, dict):
         for full in (f"refs/tags/{ref}^{{}}", f"refs/tags/{ref}", f"refs/heads/{ref}", ref):
             if full in found:
                 return found[full]
@@ -214,10 +235,20 @@ def _remote(job: _Job, url: str) -> str:
         job.listen(Event("note", job.name, f"{url} does not answer: using {known['commit'][:12]}"))
         return str(known["commit"])
     raise InfraError(
-        f"tree {job.name}: {url} does not answer: {finished.complaint}",
-        hint=command.quoted(argv[:3]),
-        detail=finished.stderr,
+        f"tree {job.name}: {url} does not answer: {found.complaint}",
+        hint=command.quoted(["git", "ls-remote", url]),
+        detail=found.stderr,
     )
+
+
+def _listed(url: str, ref: str) -> dict[str, str] | command.Finished:
+    """The commits of the refs of that name on a server; how git ended, if that is badly."""
+    argv = ["git", "ls-remote", url, ref, f"{ref}^{{}}"]
+    finished = command.run(argv, env=command.environment(GIT_TERMINAL_PROMPT="0"))
+    if finished.status != 0:
+        return finished
+    lines = (line.partition("\t") for line in finished.stdout.splitlines())
+    return {name: commit for commit, _, name in lines}
 
 
 def _no_ref(job: _Job, url: str) -> UsageError:

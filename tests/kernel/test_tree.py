@@ -196,6 +196,32 @@ def test_git_branch_that_moved_is_followed(
     assert second.commit == fake.git(upstream, "rev-parse", "main") != first.commit
 
 
+def test_a_remote_branch_of_a_clone_is_fetched_when_asked(
+    root: Path, cache: Path, upstream: Path
+) -> None:
+    clone = root / "clone"
+    fake.git(root, "clone", "-q", str(upstream), str(clone))
+    before = fake.git(upstream, "rev-parse", "main")
+    (upstream / "mm/filemap.c").write_text("int third;\n")
+    fake.git(upstream, "commit", "-qam", "third")
+    now = fake.git(upstream, "rev-parse", "main")
+    definition = config.Tree(kind="git", line="6.12", url="clone", ref="origin/main")
+    assert tree.materialise("g", definition, root, cache).commit == before
+    assert tree.materialise("g", definition, root, cache, refresh=True).commit == now
+    assert fake.git(clone, "rev-parse", "origin/main") == before, "the clone is somebody's"
+    upstream.rename(root / "away")
+    ear = fake.Ear()
+    away = tree.materialise("g", definition, root, cache, ear, refresh=True)
+    assert away.commit == before and "does not answer" in ear.said("note")
+
+
+def test_a_server_knows_origin_by_its_own_name(root: Path, cache: Path, upstream: Path) -> None:
+    url = f"file://{upstream}"
+    definition = config.Tree(kind="git", line="6.12", url=url, ref="origin/main")
+    source = tree.materialise("g", definition, root, cache)
+    assert source.commit == fake.git(upstream, "rev-parse", "main")
+
+
 def test_git_server_that_is_away_is_a_note_when_we_have_the_commit(
     root: Path, cache: Path, upstream: Path
 ) -> None:
