@@ -10,12 +10,13 @@ import types
 from pathlib import Path
 
 import filelock
+import msgspec
 import pytest
 
 from harness import config
 from harness.errors import InfraError, UsageError
 from harness.events import Event
-from harness.kernel import archive, command, git, tree
+from harness.kernel import apt, archive, command, git, tree
 from tests.fakes import kernel as fake
 
 
@@ -253,11 +254,22 @@ APT = """\
 echo "$@" >> "{calls}"
 while [ $# -gt 0 ]; do
 	case $1 in
-	-o) case $2 in Dir::State::lists=*) lists=${{2#*=}};; esac; shift;;
+	-o) case $2 in
+		Dir::State::lists=*) lists=${{2#*=}};;
+		Dir::Etc::sourcelist=*) cp "${{2#*=}}" "{sources}";;
+		esac; shift;;
+	indextargets)
+		echo "http://mirror/debian/ bookworm main"
+		echo "http://mirror/debian/ bookworm contrib"
+		echo "http://mirror/debian/ bookworm-updates main"
+		echo "http://mirror/security/ bookworm-security main"
+		echo "http://else/ stable main"; exit;;
 	update) [ -d "$lists/partial" ] || exit 100; touch "$lists/Packages"; {update}; exit 0;;
 	download)
 		[ -e "$lists/Packages" ] || exit 100
 		{download}
+		[ "$2" != --print-uris ] || {{
+			echo "'http://mirror/x.deb' {newest} 1 SHA256:0"; exit 0; }}
 		[ "$2" = linux-source-6.12 ] || {{ echo "E: Unable to locate package $2" >&2; exit 100; }}
 		cp "{deb}" .; exit;;
 	pkgnames) echo linux-source-6.12; exit;;
@@ -265,6 +277,9 @@ while [ $# -gt 0 ]; do
 	shift
 done
 """
+
+
+DEB = "linux-source-6.12_6.12.9-1_all.deb"
 
 
 @pytest.fixture
@@ -288,11 +303,15 @@ def debian(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "calls"
 
 
-def _apt(tmp_path: Path, update: str = "true", download: str = "true") -> None:
+def _apt(
+    tmp_path: Path, update: str = "true", download: str = "true", newest: str = DEB
+) -> None:
     (tmp_path / "bin").mkdir(exist_ok=True)
     text = APT.format(
         calls=tmp_path / "calls",
-        deb=tmp_path / "linux-source-6.12_6.12.9-1_all.deb",
+        deb=tmp_path / DEB,
+        sources=tmp_path / "sources",
+        newest=newest,
         update=update,
         download=download,
     )
@@ -316,6 +335,46 @@ def test_debian_package_is_downloaded_once(root: Path, cache: Path, debian: Path
     assert list(cache.rglob("*.deb")) == []
     assert tree.materialise("deb", _package(), root, cache) == source
     assert debian.read_text() == calls
+
+
+def test_another_suite_is_where_the_system_s_own_is(
+    root: Path, cache: Path, tmp_path: Path, debian: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(apt, "_codename", lambda: "bookworm")
+    monkeypatch.setattr(apt, "_KEYRING", tmp_path / "none")
+    definition = msgspec.structs.replace(_package(), suite="bullseye")
+    assert tree.materialise("old", definition, root, cache).version == "6.12.9"
+    assert (tmp_path / "sources").read_text() == (
+        "deb http://mirror/debian/ bullseye main\n"
+        "deb http://mirror/debian/ bullseye-updates main\n"
+        "deb http://mirror/security/ bullseye-security main\n"
+    )
+    # Its lists are its own: apt removes those of sources that it does not see.
+    assert f"Dir::State={cache}/apt-bullseye" in debian.read_text()
+    assert "Dir::Etc::sourceparts=-" in debian.read_text()
+    rolling = msgspec.structs.replace(_package(), suite="sid")
+    tree.materialise("new", rolling, root, cache)
+    assert (tmp_path / "sources").read_text() == "deb http://mirror/debian/ sid main\n"
+    monkeypatch.setattr(apt, "_codename", lambda: "noble")
+    with pytest.raises(InfraError, match=r"no sources of this system's release \(noble\)"):
+        tree.materialise("other", definition, root, cache)
+
+
+def test_a_newer_package_is_fetched_when_a_night_asks(
+    root: Path, cache: Path, tmp_path: Path, debian: Path
+) -> None:
+    first = tree.materialise("deb", _package(), root, cache)
+    downloads = debian.read_text().count(" download linux")
+    assert tree.materialise("deb", _package(), root, cache, refresh=True) == first
+    assert debian.read_text().count(" download linux") == downloads, "it is the newest"
+    _apt(tmp_path, newest="linux-source-6.12_6.12.10-1_all.deb")
+    tree.materialise("deb", _package(), root, cache, refresh=True)
+    assert debian.read_text().count(" download linux") == downloads + 1
+    # No answer: what is there will do.
+    _apt(tmp_path, download='[ "$2" != --print-uris ] || exit 100')
+    ear = fake.Ear()
+    assert tree.materialise("deb", _package(), root, cache, ear, refresh=True) == first
+    assert "the mirror does not answer" in ear.said("note")
 
 
 def test_debian_package_that_apt_does_not_know(root: Path, cache: Path, debian: Path) -> None:
