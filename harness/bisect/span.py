@@ -169,9 +169,14 @@ def of_commits(
         ends = _Fetch(source, tree, cfg.root, listen).both(good, bad)
     first, last = ends
     if first == last:
-        raise UsageError(f"GOOD and BAD are the same commit, {first[:_SHORT]}")
+        raise UsageError(
+            f"GOOD and BAD are the same commit, {first[:_SHORT]}", hint="harness bisect --help"
+        )
     if git.attempt(source.repo, "merge-base", first, last).status != 0:
-        raise UsageError(f"GOOD {good} and BAD {bad} have no commit in common")
+        raise UsageError(
+            f"GOOD {good} and BAD {bad} have no commit in common",
+            hint=command.quoted(["git", "-C", source.repo, "log", "--oneline", "-5", first]),
+        )
     return Span(source.repo, first, last, list(recipe.kernel.series))
 
 
@@ -266,7 +271,10 @@ class _Fetch:
             first = git.resolve(self.repo, "refs/harness/bisect/start")
             last = git.resolve(self.repo, "refs/harness/bisect/end")
         if not first or not last:
-            raise UsageError(f"[tree.{self.name}] {self.url} has no commits {good!r} and {bad!r}")
+            raise UsageError(
+                f"[tree.{self.name}] {self.url} has no commits {good!r} and {bad!r}",
+                hint=command.quoted(["git", "ls-remote", self.url]),
+            )
         self._mark(first, last)
         return first, last
 
