@@ -23,6 +23,9 @@ KINDS = (
 # Where a cell's reason differs from another's only in figures, they have one story.
 _FIGURES = re.compile(r"\d[\d.,]*")
 
+# That of `harness bisect` when none is named.
+USUAL_PLAN = "quick"
+
 # What became of a tree between two commits: "abc123 (subject)" of the one that there is,
 # or how many; "" when nobody can tell.
 Between = Callable[[str, str, str], str]
@@ -279,6 +282,8 @@ def _bisect(
         argv += ["--cell", cell]
     else:
         argv += ["--figure", figure] if figure else ["--for", what]
+    if night.plan != USUAL_PLAN:
+        argv += ["--plan", night.plan]
     was, now = before.get("tree", ""), after.get("tree", "")
     if was and now and was != now:
         return shlex.join([*argv, was[:12], now[:12]])
