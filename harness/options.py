@@ -97,7 +97,7 @@ def run_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--bench", action="append", default=[], metavar="NAME",
-        help="measure each kernel, too, in guest instructions; can be given again",
+        help="count its guest instructions (again for more)",
     )  # fmt: skip
     parser.add_argument(
         "--core", action="store_true", help="keep the memory of a guest that hangs"

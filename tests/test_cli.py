@@ -325,7 +325,7 @@ def test_no_harness_toml_anywhere(
 def test_run_hands_over_what_was_asked(calls: Calls, project: Project) -> None:
     kernels = ["-k", "stock", "--kernel", "control"]
     others = ["-f", "xfs", "-w", "punch", "--trials", "7", "--seed", "9", "-j", "3",
-              "--budget", "600", "--mode", "unarmed", "--core"]  # fmt: skip
+              "--budget", "600", "--mode", "unarmed", "--bench", "cold", "--core"]  # fmt: skip
     assert cli.main(["run", *kernels, *others]) == 0
     assert calls.run == {
         "plan": "quick",
@@ -338,6 +338,7 @@ def test_run_hands_over_what_was_asked(calls: Calls, project: Project) -> None:
         "jobs": 3,
         "budget_s": 600,
         "modes": ["unarmed"],
+        "bench": ["cold"],
         "core": True,
     }
 

@@ -251,7 +251,7 @@ def _configure(
     beside = makefile.objects.parent / "config.new"
     beside.unlink(missing_ok=True)
     env = make.environment(KCONFIG_CONFIG=str(beside))
-    make.run(makefile, ["tinyconfig"], jobs=jobs, env=env)
+    _tinyconfig(makefile, beside, jobs, env)
     with beside.open("a") as file:
         file.write(_OURS + kconfig.text(recipe.options))
     make.run(makefile, ["olddefconfig"], jobs=jobs, env=env)
@@ -267,6 +267,22 @@ def symbols(repo: Path, commit: str) -> set[str]:
     """The options that a commit's Kconfig files have."""
     listing = git.out(repo, "grep", "-hoE", _CONFIG, commit, "--", "*Kconfig*")
     return {line.split()[-1] for line in listing.splitlines()}
+
+
+def _tinyconfig(makefile: make.Makefile, to: Path, jobs: int, env: dict[str, str]) -> None:
+    """The tiniest configuration, written to `to`, which is also KCONFIG_CONFIG in `env`."""
+    kconfig_makefile = makefile.source / "scripts/kconfig/Makefile"
+    # Until 5.12 a second step read O=/.config, whatever KCONFIG_CONFIG said, and most of
+    # the first was lost.
+    text = kconfig_makefile.read_text() if kconfig_makefile.is_file() else ""
+    stubborn = "merge_config.sh -m .config" in text
+    if not stubborn:
+        make.run(makefile, ["tinyconfig"], jobs=jobs, env=env)
+        return
+    apart = dataclasses.replace(makefile, objects=makefile.objects.with_name("tiny"))
+    apart.objects.mkdir(exist_ok=True)
+    make.run(apart, ["tinyconfig"], jobs=jobs, env=make.environment())
+    shutil.copyfile(apart.objects / ".config", to)
 
 
 def _kconfig_reads(recipe: Recipe, commit: str) -> str:

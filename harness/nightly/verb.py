@@ -6,11 +6,14 @@ from __future__ import annotations
 import argparse
 import dataclasses
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from harness.config import Config
 from harness.errors import EXIT_EXPECTED, UsageError
 from harness.events import Event, Listener
 from harness.options import view_options
+
+if TYPE_CHECKING:
+    from harness.config import Config
 
 EXAMPLE = "harness nightly --budget 8"
 MOST_TOLD = 20
