@@ -159,6 +159,26 @@ def test_equal_config_keeps_its_time(root: Path, cache: Path) -> None:
     assert len(_compiled(build.ensure("stock", cfg, cache).log)) == 4
 
 
+def test_a_tinyconfig_that_only_knows_dot_config(root: Path, cache: Path) -> None:
+    """As until 5.12: the second step reads and writes O=/.config, and what was is lost."""
+    linux = root / "linux"
+    (linux / "scripts/kconfig").mkdir(parents=True)
+    step = "$(srctree)/scripts/kconfig/merge_config.sh -m .config $(configfiles)\n"
+    (linux / "scripts/kconfig/Makefile").write_text(f"%.config:\n\t{step}")
+    makefile = linux / "Makefile"
+    makefile.write_text(makefile.read_text().replace(
+        "	@echo 'CONFIG_TINY=y' > $(KCONFIG_CONFIG)\n",
+        "	@echo 'CONFIG_TINY=y' > $(O)/.config\n	@: > $(KCONFIG_CONFIG).lost\n"
+        "	@[ $(KCONFIG_CONFIG) = $(O)/.config ] || : > $(KCONFIG_CONFIG)\n"))  # fmt: skip
+    image = build.ensure("stock", fake.experiment(root), cache)
+    assert "CONFIG_TINY=y" in image.dotconfig.read_text()
+    # O=/.config was not touched by that: an equal one must not be seen as newer.
+    before = (cache / "kernels/stock/o/.config").stat().st_mtime_ns
+    _spoil(root, "more")
+    assert build.ensure("stock", fake.experiment(root), cache).built
+    assert (cache / "kernels/stock/o/.config").stat().st_mtime_ns == before
+
+
 def test_refused_option_stops_the_build_and_is_named(root: Path, cache: Path) -> None:
     path = fake.write_fragment(root, "base", "# Why.\nCONFIG_SMP=y\n# Why.\nCONFIG_NEEDS_MORE=y\n")
     with pytest.raises(BuildError) as caught:
