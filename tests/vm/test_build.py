@@ -38,9 +38,8 @@ def test_same_bits_elsewhere_and_little_to_do_after_a_small_change(
     cache = tmp_path / "elsewhere"
     (cache / "trees").mkdir(parents=True)
     # The tree is not in question: share the clone, which is read only.
-    for path in (lab.cache / "trees").iterdir():
-        if path.suffix == ".git":
-            shutil.copytree(path, cache / "trees" / path.name, symlinks=True)
+    name = f"{lab.cfg.kernel['stock'].tree}.git"
+    shutil.copytree(lab.cache / "trees" / name, cache / "trees" / name, symlinks=True)
     root = tmp_path / "checkout"
     root.mkdir()
     for name in ("vm", "workloads"):
