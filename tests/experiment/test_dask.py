@@ -31,6 +31,9 @@ from tests.fakes.fake_machine import Lab, Script
 
 ROOT = Path(__file__).parents[2]
 BUSY_S = 60.0  # on a host that compiles kernels meanwhile
+# There a worker has taken longer than that to start.
+WORKER_S = 240.0
+pytestmark = pytest.mark.timeout(2 * WORKER_S)
 
 
 @pytest.fixture
@@ -64,7 +67,7 @@ def by_hand(tmp_path: Path) -> Iterator[Any]:
 
 
 def run(
-    tmp_path: Path, address: str, machines: Machines, wait_s: float = BUSY_S
+    tmp_path: Path, address: str, machines: Machines, wait_s: float = WORKER_S
 ) -> tuple[dict[str, Any], int, Path]:
     """run.json of the small experiment on the cluster there, its exit code and directory."""
     executor = Executor(kind="dask", address=address, wait_s=wait_s)
