@@ -57,7 +57,10 @@ def by_hand(tmp_path: Path) -> Iterator[Any]:
     with local_cluster(0) as cluster:
         argv = [sys.executable, "-m", "dask", "worker", cluster.scheduler_address]
         argv += ["--nthreads", "1", "--no-nanny", "--no-dashboard"]
-        environment = {**os.environ, "HARNESS_CACHE": str(tmp_path / "far")}
+        # Its fakes are in the tests, which are not installed.
+        environment = {
+            **os.environ, "HARNESS_CACHE": str(tmp_path / "far"), "PYTHONPATH": str(ROOT)
+        }  # fmt: skip
         worker = subprocess.Popen(argv, env=environment, cwd=tmp_path, stderr=subprocess.DEVNULL)
         with worker:
             try:
