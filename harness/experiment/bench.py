@@ -12,20 +12,18 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from harness.config import Config, nearest
 from harness.errors import InfraError, UsageError
 from harness.events import Event, Listener
 from harness.experiment import store
 from harness.experiment.berth import Bootable
-from harness.experiment.plan import Cell, program_key
+from harness.experiment.cell import command
+from harness.experiment.plan import Cell
 from harness.experiment.preflight import MOUNT_POINT, Job, UntestableError, prepare
 from harness.guest.machine import MachineSpec
 from harness.guest.qemu import COUNTED
 from harness.kernel.image import Image
-
-TIMEOUT_S = 60.0  # of a workload, on KVM; stretched like all limits
 
 
 @dataclass(frozen=True)
@@ -34,10 +32,6 @@ class Figure:
 
     name: str  # "fault-cold/ext4/hole_1_p50_ns"
     value: float  # guest instructions
-
-    def to_json(self) -> dict[str, Any]:
-        """For night.json."""
-        return {"name": self.name, "value": self.value}
 
 
 def check_bench(cfg: Config, names: Sequence[str]) -> None:
@@ -119,9 +113,7 @@ def _prepare(job: Job, machine: Bootable) -> None:
 
 def _figures(job: Job, machine: Bootable) -> list[Figure]:
     """Of the one trial after this boot."""
-    argv = [f"/workloads/{program_key(job.workload.source)}", "--dir", MOUNT_POINT]
-    argv += ["--trials", "1", "--seed", "1", *job.workload.args]
-    done = machine.run(" ".join(argv), job.timeout_s)
+    done = machine.run(command(job), job.timeout_s)
     cell = job.cell
     for line in done.stdout.splitlines():
         if not line.startswith('# {"trial"'):
