@@ -7,16 +7,11 @@ Heavy imports stand inside the verbs, so that --help and `list` are instant.
 from __future__ import annotations
 
 import argparse
-import logging
-import os
 import shlex
-import signal
 import sys
-import threading
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from harness import afterwards, completion, ending, options, skeleton
 from harness.booting import boot_verb
@@ -48,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _main(argv: Sequence[str] | None) -> int:
-    _prepare_process()
+    ending.prepare_process()
     args = argparse.Namespace(kept="")
     try:
         parser = _parser()
@@ -389,25 +384,3 @@ def _remembering(args: argparse.Namespace, listen: Listener) -> Listener:
         listen(event)
 
     return listener
-
-
-def _prepare_process() -> None:
-    # mkfs lives in sbin, which the PATH of an ordinary Debian user lacks.
-    path = os.environ.get("PATH", os.defpath).split(os.pathsep)
-    extra = [d for d in ("/usr/local/sbin", "/usr/sbin", "/sbin") if d not in path]
-    os.environ["PATH"] = os.pathsep.join([*path, *extra])
-    for number in (signal.SIGTERM, signal.SIGHUP):  # left alone under nohup
-        if (
-            threading.current_thread() is threading.main_thread()
-            and signal.getsignal(number) == signal.SIG_DFL
-        ):
-            signal.signal(number, _interrupt)
-    # Libraries' remarks are for developers; what matters reaches us as an exception.
-    logging.getLogger().addHandler(logging.NullHandler())
-    if not sys.warnoptions:
-        warnings.simplefilter("ignore")
-    threading.excepthook = ending.thread_died
-
-
-def _interrupt(_number: int, _frame: object) -> NoReturn:
-    raise KeyboardInterrupt

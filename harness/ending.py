@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0
-"""How the program ends when it cannot do what was asked: lines and an exit code."""
+"""How the program ends when it cannot do what was asked: signals, lines and an exit code."""
 
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import select
 import shlex
@@ -12,8 +13,9 @@ import sys
 import threading
 import time
 import traceback
+import warnings
 from contextlib import suppress
-from typing import Any
+from typing import Any, NoReturn
 
 from harness.errors import EXIT_CANNOT_TEST, HarnessError
 from harness.places import cache_dir
@@ -103,3 +105,26 @@ def thread_died(args: threading.ExceptHookArgs) -> None:
     """threading.excepthook: a bug in a thread is a bug of ours, too."""
     if args.exc_value is not None and not isinstance(args.exc_value, SystemExit):
         unexpected(args.exc_value)
+
+
+def prepare_process() -> None:
+    """The process as every verb wants it: PATH, signals, what libraries and threads may say."""
+    # mkfs lives in sbin, which the PATH of an ordinary Debian user lacks.
+    path = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    extra = [d for d in ("/usr/local/sbin", "/usr/sbin", "/sbin") if d not in path]
+    os.environ["PATH"] = os.pathsep.join([*path, *extra])
+    for number in (signal.SIGTERM, signal.SIGHUP):  # left alone under nohup
+        if (
+            threading.current_thread() is threading.main_thread()
+            and signal.getsignal(number) == signal.SIG_DFL
+        ):
+            signal.signal(number, _interrupt)
+    # Libraries' remarks are for developers; what matters reaches us as an exception.
+    logging.getLogger().addHandler(logging.NullHandler())
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")
+    threading.excepthook = thread_died
+
+
+def _interrupt(_number: int, _frame: object) -> NoReturn:
+    raise KeyboardInterrupt

@@ -48,10 +48,14 @@ def history(name: str, earlier: Sequence[Night], window: int) -> list[CellNight]
     return [night.cells[name] for night in earlier[:window] if _ran(night, name)]
 
 
+def alike(past: Sequence[CellNight]) -> list[CellNight]:
+    """Those that asked what the newest asked; `past`: of one cell, the newest first."""
+    return [cell for cell in past if cell.key == past[0].key]
+
+
 def flaky(past: Sequence[CellNight]) -> bool:
-    """Whether the same question had both answers; `past`: of one cell, the newest first."""
-    alike = [cell for cell in past if cell.key == past[0].key] if past else []
-    return len({cell.as_expected for cell in alike}) > 1
+    """Whether the same question had both answers; `past` as above."""
+    return len({cell.as_expected for cell in alike(past)}) > 1
 
 
 def with_proof(choices: Sequence[Choice], cells: Sequence[Cell]) -> list[Cell]:

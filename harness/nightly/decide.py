@@ -188,22 +188,22 @@ def _cell(
     cause = likely(before, kernel, between)
     if good is not None and not cause and good.programs != night.programs:
         cause = "the workloads changed"
+    flaky = choose.flaky([cell, *past])
     if cell.as_expected:
+        if flaky:
+            return _flaky(name, cell, past)
         if past and not past[0].as_expected:
-            if choose.flaky([cell, *past]):
-                return _flaky(name, cell, past)
             was = next((n for n in earlier if name in n.cells and n.cells[name].ran), None)
             old = was.kernels.get(cell.kernel) if was is not None else None
             return Finding(
                 "fixed", name, f"{name}: {past[0].state} before, {cell.state} now",
                 likely=likely(old, kernel, between),
             )  # fmt: skip
-        return _flaky(name, cell, past) if choose.flaky([cell, *past]) else None
+        return None
     text = f"{name}: {cell.state}: {cell.reason}"
     if cell.state in ("lost", "untested") and "did not boot" not in cell.reason:
         return Finding("could not test", name, text, since=good.id if good else "", likely=cause)
-    alike = [each for each in past if each.key == cell.key]
-    if choose.flaky([cell, *alike]):
+    if flaky:
         return _flaky(name, cell, past)
     new = not past or past[0].as_expected
     command = _bisect(cell.kernel, name, good, night) or (
@@ -217,7 +217,7 @@ def _cell(
 
 def _flaky(name: str, cell: CellNight, past: Sequence[CellNight]) -> Finding:
     """The same question, and both answers in the window."""
-    alike = [cell, *(each for each in past if each.key == cell.key)]
+    alike = choose.alike([cell, *past])
     wrong = sum(not each.as_expected for each in alike)
     exposed, valid = sum(c.exposed for c in alike), sum(c.valid for c in alike)
     text = f"{name}: not as expected in {wrong} of {len(alike)} nights, exposed in {exposed}"

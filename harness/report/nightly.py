@@ -256,7 +256,7 @@ def _flaky(night: Night, earlier: Sequence[Night], window: int) -> Iterator[Flak
         if not choose.flaky(past) or number == MOST_FLAKY:
             continue
         number += 1
-        alike = [each for each in past if each.key == past[0].key]
+        alike = choose.alike(past)
         exposed, valid = sum(c.exposed for c in alike), sum(c.valid for c in alike)
         low, high = clopper_pearson(exposed, valid)
         rate = f"{exposed} of {valid} [{percent(low, 'down')}, {percent(high, 'up')}]"
