@@ -4,7 +4,8 @@
 Changed: something that the cell depends on is not what it was when it last had a
 verdict.  Failing: the last verdict was not as expected.  Flaky: of the same question,
 some nights of the window said one thing and some another.  The rest comes last, the
-longest ago first.
+longest ago first.  Within a class one race after the other, on all trees: a stock cell
+says something only beside its control.
 """
 
 from __future__ import annotations
@@ -34,11 +35,14 @@ def order(
     `keys`: of each cell by name, see CellNight.key; `earlier`: nights, the newest first.
     """
     found = []
+    races: dict[tuple[str, str], int] = {}  # in the order of the plan
     for position, cell in enumerate(cells):
+        race = races.setdefault((cell.filesystem, cell.workload), len(races))
         past = history(cell.name, earlier, window)
         age = next((n for n, night in enumerate(earlier) if _ran(night, cell.name)), len(earlier))
         why = _why(keys[cell.name], past)
-        found.append(((CLASSES.index(why), -age if why == "rest" else 0, position), cell, why))
+        rank = (CLASSES.index(why), -age if why == "rest" else 0, race, position)
+        found.append((rank, cell, why))
     found.sort(key=lambda each: each[0])
     return [Choice(cell, why) for _, cell, why in found]
 

@@ -10,7 +10,8 @@ import pytest
 
 from harness.errors import InfraError, UsageError
 from harness.events import Event
-from harness.nightly import record
+from harness.experiment import plan
+from harness.nightly import choose, record
 from tests.fakes.fake_machine import Script
 from tests.fakes.nights import SEVEN, SIX, World, settings, told
 
@@ -281,3 +282,15 @@ def test_without_its_table_there_is_no_night(world: World) -> None:
     world.cfg = msgspec.structs.replace(world.cfg, nightly=None)
     with pytest.raises(UsageError, match=r"no \[nightly\]"):
         world.night()
+
+
+def test_little_time_is_spent_on_whole_races(world: World) -> None:
+    """Not on the controls of all: a stock cell says something only beside its control."""
+    cells = plan.cells(world.cfg, "quick", workloads=["punch", "plain"])
+    order = choose.order(cells, {cell.name: "new" for cell in cells}, [], 14)
+    races = [choice.cell.workload for choice in order]
+    assert sorted(races, key=["punch", "plain"].index) == races
+    for workload in ("punch", "plain"):
+        roles = [choice.cell.role for choice in order if choice.cell.workload == workload]
+        assert roles == sorted(roles, key=["control", "stock", "candidate"].index)
+        assert set(roles) == {"control", "stock", "candidate"}
