@@ -29,6 +29,8 @@ __all__ = ["RECIPE", "Image", "ensure"]
 
 # Part of every id; raise it when the same sources would give another image.
 RECIPE = "2"
+# A kernel of ours takes about 40 MB there.
+_CCACHE_SIZE = "3G"
 _RELEASE_MAX = 64  # __NEW_UTS_LEN, include/uapi/linux/utsname.h
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 # Kconfig must not add to the release string: `uname -r` ends with our id.
@@ -307,7 +309,10 @@ def _make(
     total = None if complete.exists() else make.expected_steps(history, options)
     progress = make.Progress(recipe.name, listen, 0 if complete.exists() else before, total)
     settings = make_settings(makefile, recipe)
-    make.run(makefile, ["bzImage", "scripts_gdb"], jobs=jobs, settings=settings, progress=progress)
+    make.run(
+        makefile, ["bzImage", "scripts_gdb"], jobs=jobs, settings=settings,
+        env=caching(makefile), progress=progress,
+    )  # fmt: skip
     if not complete.exists() and before == 0:
         make.remember_steps(history, progress.steps, options)
     complete.touch()
@@ -321,8 +326,26 @@ def make_settings(makefile: make.Makefile, recipe: Recipe) -> list[str]:
     mapped = " ".join(
         [f"-ffile-prefix-map={place}=." for place in places]
         + [f"-ffile-prefix-map={place}/=" for place in places]
+        # ccache makes paths relative before the compiler sees them.
+        + [f"-ffile-prefix-map=../{makefile.source.name}/="]
     )
-    return [f"LOCALVERSION={recipe.localversion}", f"KCFLAGS={mapped}", f"KAFLAGS={mapped}"]
+    settings = [f"LOCALVERSION={recipe.localversion}", f"KCFLAGS={mapped}", f"KAFLAGS={mapped}"]
+    return [*settings, "CC=ccache gcc"] if shutil.which("ccache") else settings
+
+
+def caching(makefile: make.Makefile) -> dict[str, str]:
+    """Environment of a make whose objects other kernels may have compiled already.
+
+    Of two kernels of one tree most files are the same to the last byte, and so are both
+    ends of a bisection; ccache knows by content, whatever the directory (its manual, "Compiling
+    in different directories"; the prefix maps above keep its names out of the objects).
+    """
+    home = makefile.objects.parent
+    own = {} if "CCACHE_DIR" in os.environ else {"CCACHE_DIR": str(home.parents[1] / "ccache")}
+    return make.environment(
+        **own, CCACHE_BASEDIR=str(home), CCACHE_NOHASHDIR="1", CCACHE_ABSSTDERR="1",
+        CCACHE_MAXSIZE=_CCACHE_SIZE,
+    )  # fmt: skip
 
 
 def _release(makefile: make.Makefile, recipe: Recipe) -> str:

@@ -63,7 +63,8 @@ def check(cfg: Config, name: str, kernel: str, cache: Path, listen: Listener = s
         listen(Event("build", kernel, f"sparse on {len(wanted)} files"))
         makefile.log.write_bytes(b"")
         settings = [*build.make_settings(makefile, recipe), "C=2"]
-        make.run(makefile, wanted, jobs=os.cpu_count() or 1, settings=settings)
+        jobs, env = os.cpu_count() or 1, build.caching(makefile)
+        make.run(makefile, wanted, jobs=jobs, settings=settings, env=env)
         said = makefile.log.read_text(errors="replace")
     new, old = [], 0
     for line in dict.fromkeys(said.splitlines()):
