@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -102,3 +103,12 @@ def make_project(root: Path) -> Project:
 def project(tmp_path: Path) -> Project:
     """A valid project in a directory of its own."""
     return make_project(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def no_waiting_for_the_disk(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is flushed for the sake of a power cut costs a fake most of its time."""
+    if request.node.get_closest_marker("vm") is None:
+        monkeypatch.setattr(os, "fsync", lambda _descriptor: None)
