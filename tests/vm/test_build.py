@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import shutil
 from pathlib import Path
@@ -11,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from harness.config import load
-from harness.kernel import make
+from harness.events import silent
+from harness.kernel import build, make
 from harness.kernel.build import ensure
 from tests.vm.conftest import ROOT, Lab, _say
 
@@ -31,9 +33,9 @@ def test_an_unchanged_kernel_starts_no_make(lab: Lab, monkeypatch: pytest.Monkey
 
 
 def test_same_bits_elsewhere_and_little_to_do_after_a_small_change(
-    lab: Lab, tmp_path: Path
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One build from nothing in another cache serves both questions."""
+    """One build in another cache serves both questions."""
     here = lab.image("stock")
     cache = tmp_path / "elsewhere"
     (cache / "trees").mkdir(parents=True)
@@ -46,6 +48,8 @@ def test_same_bits_elsewhere_and_little_to_do_after_a_small_change(
         (root / name).symlink_to(ROOT / name)
     shutil.copy(ROOT / "harness.toml", root)
     shutil.copytree(ROOT / "patches", root / "patches")
+    # What the lab's kernels have compiled serves here, too, whatever its directory was ...
+    monkeypatch.setenv("CCACHE_DIR", os.environ.get("CCACHE_DIR", str(lab.cache / "ccache")))
 
     there = ensure("stock", load(root / "harness.toml"), cache, _say)
     assert there.built
@@ -55,6 +59,19 @@ def test_same_bits_elsewhere_and_little_to_do_after_a_small_change(
     )
     from_nothing = len(compiled(there.log))
     assert from_nothing > 1000
+
+    # ... and is what the compiler makes here.
+    home = cache / "kernels" / "stock"
+    kept = {path: path.read_bytes() for path in (home / "o" / "mm").glob("*.o")}
+    assert len(kept) > 30
+    for path in kept:
+        path.unlink()
+    makefile = make.Makefile("stock", home / "src", home / "o", home / "mm.log")
+    recipe = build.resolve("stock", load(root / "harness.toml"), cache, silent)
+    settings = build.make_settings(makefile, recipe)
+    env = {**build.caching(makefile), "CCACHE_DISABLE": "1"}
+    make.run(makefile, ["mm/"], jobs=os.cpu_count() or 1, settings=settings, env=env)
+    assert [path.name for path, was in kept.items() if path.read_bytes() != was] == []
 
     # One line of one patch: what a window in XFS says.
     (patch,) = (root / "patches/race-windows/6.12").glob("0003-xfs-*")

@@ -1,0 +1,257 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What the harness costs beside bare make and bare QEMU, in turns on the same machine.
+
+Bare: the same edit in the same worktree, the make command that the harness would type, and
+qemu-system-x86_64 with an init that makes the file systems, runs the same reproducers with
+the same arguments and powers off.  Nothing is checked there, recorded or judged.
+Run it with `make bench`; it builds the kernel first if it must.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from harness.config import Config, load
+from harness.events import silent
+from harness.experiment import plan as plans
+from harness.experiment.cell import command
+from harness.experiment.preflight import DEVICE, MOUNT_POINT
+from harness.experiment.worker import job_of
+from harness.guest import initramfs, qemu
+from harness.guest.machine import MachineSpec
+from harness.guest.programs import compile_workloads
+from harness.kernel import build, make
+from harness.kernel.image import Image
+from harness.places import cache_dir
+
+ROOT = Path(__file__).parents[2]
+ROUNDS = 3
+CYCLE_AT_MOST = 1.05  # of the bare commands
+FIRST_TRIAL_AT_MOST = 1.5  # of a bare boot
+TRIALS = 100
+KERNEL = "own-cost"
+FILE = "mm/filemap.c"
+AFTER = '#include "internal.h"\n'
+
+pytestmark = [pytest.mark.bench, pytest.mark.timeout(3 * 3600)]
+
+TABLES = f"""
+[kernel.{KERNEL}]
+role = "control"
+tree = "debian-6.12"
+series = ["race-windows", "reopen-races", "{KERNEL}"]
+fragments = ["base", "guest", "filesystems", "trim", "race-windows", "reopen-races"]
+
+[plan.{KERNEL}]
+kernels = ["{KERNEL}"]
+filesystems = ["ext4"]
+workloads = ["punch-read-fault"]
+guest = "small"
+jobs = 1
+cells_per_boot = 12
+trials = {{ control = {TRIALS} }}
+"""
+
+PATCH = """\
+From 0000000000000000000000000000000000000000 Mon Sep 17 00:00:00 2001
+From: Nobody <nobody@own-cost.example>
+Date: Mon, 1 Jan 2024 00:00:00 +0000
+Subject: [PATCH] mm: one line
+
+---
+ mm/filemap.c | 1 +
+ 1 file changed, 1 insertion(+)
+
+diff --git a/mm/filemap.c b/mm/filemap.c
+--- a/mm/filemap.c
++++ b/mm/filemap.c
+@@ -{at},6 +{at},7 @@
+{before}+int own_cost_{number};
+{after}--
+2.39.5
+"""
+
+
+@dataclass
+class Bench:
+    """A checkout whose series can be changed, and the bare way to the same."""
+
+    root: Path
+    cfg: Config
+    image: Image
+    number: int = 0
+    seconds: dict[str, list[float]] = field(default_factory=dict)
+
+    @property
+    def makefile(self) -> make.Makefile:
+        home = cache_dir() / "kernels" / KERNEL
+        return make.Makefile(KERNEL, home / "src", home / "o", home / "bare.log")
+
+    def line(self) -> str:
+        """A line that no build has seen yet."""
+        self.number += 1
+        return f"int own_cost_{self.number};\n"
+
+    def patch(self) -> None:
+        """It, as the one patch of a series: with six lines of the file around it."""
+        self.number += 1
+        lines = _original().splitlines(keepends=True)
+        at = lines.index(AFTER) + 1
+        before, after = ("".join(f" {line}" for line in part)
+                         for part in (lines[at - 3 : at], lines[at : at + 3]))  # fmt: skip
+        place = self.root / "patches" / KERNEL / "6.12"
+        place.mkdir(parents=True, exist_ok=True)
+        (place / "series").write_text("0001-mm-one-line.patch\n")
+        (place / "0001-mm-one-line.patch").write_text(
+            PATCH.format(at=at - 2, before=before, after=after, number=self.number)
+        )
+
+    def took(self, name: str, seconds: float) -> None:
+        self.seconds.setdefault(name, []).append(seconds)
+
+    def ratio(self, one: str, other: str, most: float, capsys: pytest.CaptureFixture[str]) -> None:
+        """Prints both and asserts the ratio of their medians."""
+        medians = {name: statistics.median(self.seconds[name]) for name in (one, other)}
+        ratio = medians[one] / medians[other]
+        with capsys.disabled():
+            for name in (one, other):
+                each = " ".join(f"{took:.2f}" for took in self.seconds[name])
+                print(f"\n{name}: median {medians[name]:.2f} s of {each}", end="")
+            print(f"\nratio of medians {ratio:.3f}, at most {most}")
+        assert ratio <= most
+
+
+def _original() -> str:
+    """The file as the series before ours leave it."""
+    series = cache_dir() / "kernels" / KERNEL / "src"
+    text = (series / FILE).read_text()
+    return re.sub(r"(?m)^int own_cost_\d+;\n", "", text)
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    root = tmp_path_factory.mktemp("own-cost")
+    for link in ("vm", "workloads"):
+        (root / link).symlink_to(ROOT / link)
+    shutil.copytree(ROOT / "patches", root / "patches")
+    place = root / "patches" / KERNEL / "6.12"
+    place.mkdir(parents=True)
+    (place / "series").write_text("")
+    (root / "harness.toml").write_text((ROOT / "harness.toml").read_text() + TABLES)
+    cfg = load(root / "harness.toml")
+    return Bench(root, cfg, build.ensure(KERNEL, cfg, cache_dir()))
+
+
+def harness(bench: Bench, until: str = "") -> float:
+    """Seconds of `harness run` of the plan, or until a line of it begins with `until`."""
+    argv = [sys.executable, "-m", "harness", "--config", str(bench.root / "harness.toml"),
+            "run", KERNEL, "--trials", str(TRIALS)]  # fmt: skip
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    began, seen = time.monotonic(), None
+    with subprocess.Popen(
+        argv, cwd=bench.root, env=environment, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        said = []
+        for line in process.stdout:
+            said.append(line)
+            if until and seen is None and line.startswith(until):
+                seen = time.monotonic() - began
+    assert process.returncode == 0, "".join(said[-30:])
+    assert not until or seen is not None, "".join(said[-30:])
+    return time.monotonic() - began if seen is None else seen
+
+
+def script(bench: Bench) -> str:
+    """An init that does what the plan's cells do."""
+    lines = ["#!/bin/sh", "export PATH=/bin:/sbin", "mount -t devtmpfs devtmpfs /dev",
+             "mount -t proc proc /proc", "mount -t sysfs sysfs /sys",
+             "mount -t debugfs debugfs /sys/kernel/debug",
+             "exec >/dev/console 2>&1 </dev/console"]  # fmt: skip
+    accelerator = qemu.probe_accelerator("tcg")
+    for cell in plans.cells(bench.cfg, KERNEL, trials=TRIALS):
+        job = job_of(bench.cfg, bench.cfg.plan[KERNEL], cell, bench.image, accelerator)
+        mount = ["mount", "-t", job.filesystem.type, "-o", ",".join(job.filesystem.mount)]
+        lines += [shlex.join([*job.filesystem.mkfs, DEVICE]),
+                  shlex.join([*mount, DEVICE, MOUNT_POINT]),
+                  f"{command(job)}; echo ended $?", f"umount {MOUNT_POINT}"]  # fmt: skip
+    return "\n".join([*lines, "poweroff -f", ""])
+
+
+def boot(bench: Bench, place: Path, bzimage: Path, init: str) -> str:
+    """Bare QEMU until it ends; what its console said."""
+    place.mkdir()
+    own = place / "own.cpio"
+    own.write_bytes(initramfs.newc({"own": initramfs.regular("own", init.encode(), 0o755)}))
+    programs = compile_workloads(ROOT, cache_dir(), silent)
+    image, disk, console = place / "initramfs", place / "disk", place / "console"
+    initramfs.join(image, [*initramfs.common(programs, cache_dir(), ROOT), own])
+    guest = bench.cfg.guest["small"]
+    with disk.open("wb") as file:
+        file.truncate(guest.disk_mib << 20)
+    accelerator = qemu.probe_accelerator("tcg")
+    spec = MachineSpec.of(guest, bzimage, accelerator, programs, "rdinit=/own")
+    argv = qemu.command(
+        bzimage=bzimage, initramfs=image, cmdline=spec.whole_cmdline, cpus=guest.cpus,
+        memory_mib=guest.memory_mib, accelerator=accelerator, disks=[disk],
+        serial=f"file,path={console}", qmp=None,
+    )  # fmt: skip
+    subprocess.run(argv, check=True, stdin=subprocess.DEVNULL, timeout=600)
+    return console.read_text(errors="replace")
+
+
+def bare(bench: Bench, place: Path, init: str) -> float:
+    """Seconds of the same edit, make and QEMU."""
+    recipe = build.resolve(KERNEL, bench.cfg, cache_dir(), silent)
+    settings = build.make_settings(bench.makefile, recipe)
+    began = time.monotonic()
+    source = bench.makefile.source / FILE
+    line = bench.line()
+    source.write_text(_original().replace(AFTER, AFTER + line, 1))
+    argv = bench.makefile.argv(["bzImage"], jobs=os.cpu_count() or 1, settings=settings)
+    subprocess.run(
+        argv, check=True, env=build.caching(bench.makefile), stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    said = boot(bench, place, bench.makefile.objects / "arch/x86/boot/bzImage", init)
+    assert said.count("ended ") == 3, said[-2000:]
+    return time.monotonic() - began
+
+
+def test_from_an_edit_to_a_verdict(
+    bench: Bench, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One line of mm/filemap.c changed, until one race has its verdict."""
+    init = script(bench)
+    for number in range(ROUNDS):
+        bench.patch()
+        bench.took("edit to verdict, harness", harness(bench))
+        bench.took("edit to verdict, bare", bare(bench, tmp_path / f"bare-{number}", init))
+    bench.ratio("edit to verdict, harness", "edit to verdict, bare", CYCLE_AT_MOST, capsys)
+
+
+def test_an_unchanged_kernel_is_at_its_first_trial_at_once(
+    bench: Bench, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Beside a boot to an init that powers off, from QEMU's start to its end."""
+    harness(bench)  # the image of the last patch is there
+    off = "#!/bin/sh\nexport PATH=/bin:/sbin\npoweroff -f\n"
+    for number in range(5):
+        bench.took("first trial, harness", harness(bench, "trial "))
+        place = tmp_path / f"off-{number}"
+        began = time.monotonic()
+        boot(bench, place, bench.image.bzimage, off)
+        bench.took("boot, bare", time.monotonic() - began)
+    bench.ratio("first trial, harness", "boot, bare", FIRST_TRIAL_AT_MOST, capsys)
