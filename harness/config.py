@@ -203,9 +203,10 @@ class _Reader(Parsing):
 
     def nightly(self, key: KeyPath, nightly: Nightly, config: Config) -> None:
         self.refers((*key, "plan"), nightly.plan, "plan", config.plan)
-        for kind, names in (("workload", nightly.bench), ("filesystem", nightly.filesystems)):
-            at = (*key, "bench" if kind == "workload" else "filesystems")
-            for i, name in enumerate(self.distinct(at, names)):
+        for names, kind in (("bench", "workload"), ("filesystems", "filesystem"),
+                            ("measured", "kernel")):  # fmt: skip
+            at = (*key, names)
+            for i, name in enumerate(self.distinct(at, getattr(nightly, names))):
                 self.refers((*at, i), name, kind, getattr(config, kind))
         for i, name in enumerate(nightly.bench):
             if config.workload[name].kind != "bench":

@@ -163,6 +163,7 @@ class Nightly(Table, frozen=True, kw_only=True):
     window: int = 14  # nights over which rates and speed are looked at
     bench: list[str] = []  # workloads of kind bench
     filesystems: list[str] = []  # on which the bench is run; none = all of the plan
+    measured: list[str] = []  # kernels that the bench is run on; none = all of the plan
     tolerance: float = 0.05  # by how much a figure may change before it is told
 
 

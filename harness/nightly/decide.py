@@ -133,6 +133,8 @@ def _ports(night: Night, earlier: Sequence[Night]) -> Iterator[Finding]:
             was = past[0].verdict if past else ""
             what = f"series {name} on {tree_name}: "
             conflicts = port.verdict == "conflicts"
+            if conflicts and not _used(night, tree_name, name):
+                continue  # the page's table shows it; nobody asked for it
             if conflicts and tree_name not in told:
                 kind = "still failing" if was == "conflicts" else "new failure"
                 text = f"{what}conflicts: {port.where}"
@@ -141,6 +143,15 @@ def _ports(night: Night, earlier: Sequence[Night]) -> Iterator[Finding]:
                 kind = "fixed" if was == "conflicts" else "moved"
                 text = f"{what}{was} before, {port.verdict} now"
                 yield Finding(kind, f"{tree_name}/{name}", text)
+
+
+def _used(night: Night, tree: str, series: str) -> bool:
+    """Whether a kernel of the night has a series on a tree, or could not be looked at."""
+    return any(
+        not kernel.parts or any(part.startswith(f"series {series}/") for part in kernel.parts)
+        for kernel in night.kernels.values()
+        if kernel.tree == tree
+    )
 
 
 def _built(night: Night, kernel: str) -> bool:

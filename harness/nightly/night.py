@@ -208,7 +208,7 @@ class _Conductor:
         filesystems = settings.filesystems or of_plan
         for name, image in self.images.items():
             kernel = night.kernels[name]
-            if kernel.figures:
+            if kernel.figures or name not in (settings.measured or self.images):
                 continue
             kernel.figures = self._known_figures(name, kernel.id)
             if kernel.figures:

@@ -84,7 +84,8 @@ def under(
     kernel: str = "",
 ) -> Base:
     """What series `name` is applied to on a tree: what comes before it in a kernel that
-    has it (`kernel`, else the first), else all that the stock kernel has.
+    has it (`kernel`, else the first), else all that the stock kernel has, else what comes
+    before it on another tree.
 
     Errors are those of tree.materialise().
     """
@@ -95,9 +96,19 @@ def under(
         before = on_tree[user].series[: names(on_tree[user].series).index(name)]
     else:
         stock = next((table for table in on_tree.values() if table.role == "stock"), None)
-        before = stock.series if stock else []
+        before = (stock.series if stock else []) or _elsewhere(cfg, name, tree_name)
     source = tree.materialise(tree_name, cfg.tree[tree_name], cfg.root, cache, listen)
     return Base(source, list(before), user)
+
+
+def _elsewhere(cfg: Config, name: str, tree_name: str) -> list[str]:
+    """The series before `name` in the first kernel of any tree, as far as this tree has them."""
+    line = cfg.tree[tree_name].line
+    for table in cfg.kernel.values():
+        if name in names(table.series):
+            before = table.series[: names(table.series).index(name)]
+            return [each for each in before if line in lines(cfg, names([each])[0])]
+    return []
 
 
 def commit(base: Base, cfg: Config, cache: Path, listen: Listener = silent) -> str:

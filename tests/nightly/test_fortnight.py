@@ -11,6 +11,7 @@ import json
 import re
 import shlex
 import shutil
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -66,6 +67,8 @@ class World:
         doors = nights.Doors(rooms=dataclasses.replace(runner.Rooms(), ensure=ensure))
         night, place = nights.run(self.cfg, cache_dir(), self.results, doors=doors)
         self.nights.append(night)
+        said = f"night {len(self.nights)}: {night.stages}, built {self.makes[before:]}"
+        print(said, dict(told(night)), file=sys.__stderr__, flush=True)
         page = verb.write(self.results, self.cfg, place)[1].read_text()
         return night, self.makes[before:], page
 
@@ -79,6 +82,7 @@ class World:
         lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
         assert code == 0, lines[-3:]
         result: dict[str, Any] = next(x["result"] for x in lines if x.get("kind") == "bisect")
+        print("bisect:", result, file=sys.__stderr__, flush=True)
         return result
 
 
@@ -149,13 +153,14 @@ filesystems = ["ext4"]
 workloads = ["punch-read-fault"]
 guest = "small"
 cells_per_boot = 4
-budget_s = 60
+budget_s = 24
 trials = { control = 40, stock = 60 }
 
 [nightly]
 plan = "fortnight"
 budget_h = 3.0
 bench = ["fault-cold"]
+measured = ["night-control", "night-stock"]
 """
 
 

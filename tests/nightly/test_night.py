@@ -11,7 +11,7 @@ import pytest
 from harness.errors import InfraError, UsageError
 from harness.events import Event
 from harness.experiment import plan
-from harness.nightly import choose, record
+from harness.nightly import choose, decide, record
 from tests.fakes.fake_machine import Script
 from tests.fakes.nights import SEVEN, SIX, World, settings, told
 
@@ -294,3 +294,21 @@ def test_little_time_is_spent_on_whole_races(world: World) -> None:
         roles = [choice.cell.role for choice in order if choice.cell.workload == workload]
         assert roles == sorted(roles, key=["control", "stock", "candidate"].index)
         assert set(roles) == {"control", "stock", "candidate"}
+
+
+def test_a_bench_is_run_on_the_kernels_that_it_is_for(world: World) -> None:
+    assert world.cfg.nightly is not None
+    nightly = msgspec.structs.replace(world.cfg.nightly, measured=["stock"])
+    world.cfg = msgspec.structs.replace(world.cfg, nightly=nightly)
+    night, _ = world.night()
+    assert [name for name, kernel in night.kernels.items() if kernel.figures] == ["stock"]
+    assert "could not test" not in told(night)
+
+
+def test_a_conflict_of_a_series_that_no_kernel_has_there_is_no_failure(world: World) -> None:
+    world.conflicts = {("lock", SEVEN): "mm/filemap.c:12"}
+    night, _ = world.night()
+    assert f"{SEVEN}/lock" in told(night)["new failure"]
+    kernel = night.kernels["candidate-7"]
+    kernel.parts = {k: v for k, v in kernel.parts.items() if not k.startswith("series lock/")}
+    assert f"{SEVEN}/lock" not in {f.subject for f in decide.decide(night, [], world.cfg)}
