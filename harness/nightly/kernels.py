@@ -187,6 +187,20 @@ def port(
     return Port(report.verdict, where)
 
 
+def port_key(cfg: Config, tree_name: str, of: str, commit: str) -> str:
+    """Of all that port() depends on: the tree, and every patch that may be tried or come before."""
+    lines = sorted({of, cfg.tree[tree_name].line})
+    stacks = sorted(f"{k} {table.tree} {table.series}" for k, table in cfg.kernel.items())
+    files = [
+        file
+        for line in lines
+        for file in sorted((cfg.root / "patches").glob(f"*/{line}/*"))
+        if file.is_file()
+    ]
+    hashes = [f"{file.relative_to(cfg.root)} {_hash(file.read_bytes())}" for file in files]
+    return _hash("\n".join([commit, *lines, *stacks, *hashes]).encode())
+
+
 def _outcome(error: BuildError) -> Outcome:
     """Which step of a build it was, by what the rooms say of it."""
     if "does not apply" in error.message:

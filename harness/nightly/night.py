@@ -176,10 +176,21 @@ class _Conductor:
             for tree_name, of in check.trees(self.cfg, name):
                 tree = night.trees.get(tree_name)
                 if tree is not None and not tree.error and folder:
-                    tree.series[name] = kernels.port(
-                        self.cfg, name, tree_name, of, self.cache, self.listen, self.doors.check
-                    )
+                    tree.series[name] = self._port(name, tree_name, of, tree.commit)
         record.save(night, self.directory)
+
+    def _port(self, name: str, tree_name: str, of: str, commit: str) -> record.Port:
+        """How a series fares on a tree: as it did, when both are what they were."""
+        key = kernels.port_key(self.cfg, tree_name, of, commit)
+        for night in self.earlier:
+            known = night.trees[tree_name].series.get(name) if tree_name in night.trees else None
+            if known is not None and known.key == key:
+                return known
+        made = kernels.port(
+            self.cfg, name, tree_name, of, self.cache, self.listen, self.doors.check
+        )
+        made.key = key
+        return made
 
     def _kernels(self) -> None:
         """Each is built that changed; what cannot be built is one finding, not the end."""

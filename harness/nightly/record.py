@@ -37,6 +37,7 @@ class Port(msgspec.Struct):
 
     verdict: str  # as `harness series check` says it
     where: str = ""  # "0004-x.patch: mm/filemap.c:12", of what conflicts
+    key: str = ""  # of all that the verdict depends on
 
 
 class TreeNight(msgspec.Struct):

@@ -81,6 +81,7 @@ class World:
     versions: dict[str, str] = field(default_factory=lambda: {SIX: "6.12.1", SEVEN: "7.2.1"})
     dead_trees: dict[str, str] = field(default_factory=dict)
     broken: dict[str, str] = field(default_factory=dict)  # kernel -> what ensure() says
+    checked: list[tuple[str, str]] = field(default_factory=list)  # series, tree
     conflicts: dict[tuple[str, str], str] = field(default_factory=dict)  # series, tree -> where
     scripts: dict[str, Script] = field(default_factory=dict)  # cell name -> its boot
     figures: dict[str, float] = field(default_factory=dict)  # kernel
@@ -186,6 +187,7 @@ class World:
         self, cfg: Config, name: str, tree: str, of: str, *_: Any, checkpatch: bool
     ) -> Report:
         assert not checkpatch
+        self.checked.append((name, tree))
         source = self._materialise(tree, cfg.tree[tree], refresh=True)
         file = Path("0001-one.patch")
         where = self.conflicts.get((name, tree))

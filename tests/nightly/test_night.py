@@ -312,3 +312,21 @@ def test_a_conflict_of_a_series_that_no_kernel_has_there_is_no_failure(world: Wo
     kernel = night.kernels["candidate-7"]
     kernel.parts = {k: v for k, v in kernel.parts.items() if not k.startswith("series lock/")}
     assert f"{SEVEN}/lock" not in {f.subject for f in decide.decide(night, [], world.cfg)}
+
+
+def test_a_series_is_tried_again_where_it_or_the_tree_is_another(world: World) -> None:
+    world.night()
+    assert len(world.checked) == 4
+    world.checked.clear()
+    night, _ = world.night()
+    assert world.checked == []
+    assert {port.verdict for tree in night.trees.values() for port in tree.series.values()} == {
+        "applies"
+    }
+    world.heads[SEVEN] = "e" * 40
+    world.night()
+    assert sorted(world.checked) == [("lock", SEVEN), ("windows", SEVEN)]
+    world.checked.clear()
+    (world.root / "patches/lock/6.12/0002-two.patch").write_text("lock two, again\n")
+    world.night()
+    assert ("lock", SIX) in world.checked and ("lock", SEVEN) not in world.checked
