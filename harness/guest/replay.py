@@ -1,0 +1,389 @@
+# SPDX-License-Identifier: GPL-2.0
+"""A virtual machine that does the same every time, whatever the host does beside it.
+
+Its CPUs take turns in one thread of QEMU and its clock counts their instructions
+(-icount). Nothing of the host gets in: no network, no SSH, no disk of the host's, no
+entropy. What it is to do is in its initramfs; what came of it is said on the serial
+console, into a file, which never makes QEMU wait. docs/replay.md says what was measured.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shlex
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+from harness.errors import BootError, InfraError, MachineLostError, WorkloadTimeoutError
+from harness.events import Event, Listener, silent
+from harness.guest import initramfs, process, qemu, splat
+from harness.guest.spec import MachineSpec
+from harness.guest.splat import Splat
+from harness.guest.ssh import Completed
+
+# The disk in the guest's memory: its requests end by a timer of the guest.
+DEVICE = "/dev/nullb0"
+COMPLETION_NS = 100_000  # about what a virtual disk takes under emulation
+SHIFTS = range(11)  # of -icount (QEMU, docs/devel/tcg-icount.rst): 2**shift ns an instruction
+# Under random.trust_*=off the kernel counts neither as entropy; -seed fixes the seed that
+# QEMU leaves it, which it mixes in all the same.
+CMDLINE = (
+    "nokaslr", "norandmaps", "random.trust_cpu=off", "random.trust_bootloader=off",
+    "null_blk.nr_devices=0", "harness.replay=1",
+)  # fmt: skip
+# From the ready marker on: all of it twice over the serial console would cost a second.
+DMESG = "dmesg | sed '1,/harness: ready/d'"
+READY, DONE = "harness: ready", "harness: done"
+_ANSWER = re.compile(r"harness: answer (\d+) status (\d+)$")
+_LOOK_S = 0.2
+_PAGE = 1 << 16
+
+
+def disk_command(mib: int) -> str:
+    """What makes DEVICE in the guest, of so many MiB; its blocks take memory when written."""
+    settings = {
+        "size": mib, "blocksize": 512, "memory_backed": 1, "queue_mode": 2, "irqmode": 2,
+        "completion_nsec": COMPLETION_NS, "submit_queues": 1, "power": 1,
+    }  # fmt: skip
+    place = f"/sys/kernel/config/nullb/{Path(DEVICE).name}"
+    steps = ["mount -t configfs configfs /sys/kernel/config", f"mkdir {place}"]
+    steps += [f"echo {value} >{place}/{name}" for name, value in settings.items()]
+    return " && ".join(steps)
+
+
+def script(commands: Sequence[str]) -> str:
+    """What the guest does: all the commands one after another, and then it says what came of each.
+
+    Not at once: what a program prints would be mixed with what the kernel does.
+    """
+    lines = [
+        "# The whole of what this machine does (harness/guest/replay.py).",
+        "mkdir -p /run/replay; n=0",
+        "do_() {",
+        # In the kernel's log: with the guest's clock.
+        '  echo "<6>harness: command $n" >/dev/kmsg',
+        '  sh -c "$1" >/run/replay/$n.out 2>/run/replay/$n.err',
+        "  echo $? >/run/replay/$n.status; n=$((n + 1))",
+        "}",
+        *(f"do_ {shlex.quote(command)}" for command in commands),
+        # What the kernel says from here on must not fall into the middle of a line.
+        "dmesg -n 1; n=0",
+        "while [ -e /run/replay/$n.status ]; do",
+        '  echo "harness: answer $n status $(cat /run/replay/$n.status)"',
+        "  sed 's/^/> /' /run/replay/$n.out; sed 's/^/! /' /run/replay/$n.err",
+        "  n=$((n + 1))",
+        "done",
+        f'echo "<0>{DONE}" >/dev/kmsg',
+        "reboot -f",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def command(spec: MachineSpec, image: Path, shift: int, console: Path, memory: str) -> list[str]:
+    """QEMU's argv. `memory`: the file that the guest's memory is; a debugger waits as in spec."""
+    cpus = spec.cpus
+    argv = [
+        qemu.find_qemu(), *qemu.BARE,
+        "-machine", "q35,memory-backend=ram",
+        "-object", f"memory-backend-file,id=ram,size={spec.memory_mib}M,mem-path={memory},share=on",
+        "-m", f"{spec.memory_mib}M",
+        "-accel", "tcg,thread=single",
+        "-icount", f"shift={shift},sleep=off",
+        "-rtc", "base=2026-01-01,clock=vm",
+        # RDRAND is the host's.
+        "-cpu", "qemu64,-rdrand",
+        "-seed", "1",
+        "-smp", f"cpus={cpus},sockets={cpus},cores=1,threads=1",
+        "-nic", "none",
+        "-serial", f"file:{console}",
+        "-kernel", str(spec.bzimage.absolute()),
+        "-initrd", str(image),
+        "-append", " ".join((*spec.whole_cmdline, *CMDLINE)),
+    ]  # fmt: skip
+    if spec.gdb is not None:
+        argv += ["-S", "-gdb", f"unix:{spec.gdb},server=on,wait=off"]
+    return argv
+
+
+def machine_line(argv: Sequence[str]) -> str:
+    """A command line of command() without what is another in each directory."""
+    gone = {"-kernel": "KERNEL", "-initrd": "INITRAMFS", "-serial": "file:CONSOLE"}
+    words, before = [Path(argv[0]).name], argv[0]
+    for word in argv[1:]:
+        words.append(gone.get(before, re.sub(r"mem-path=[^,]*", "mem-path=MEMORY", word)))
+        before = word
+    if "-gdb" in words:  # a debugger is no part of the machine
+        at = words.index("-gdb")
+        words = words[: at - 1] + words[at + 2 :]
+    return shlex.join(words)
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What one machine did, from its start to its end."""
+
+    console: str  # all that it said, lines ended by \n
+    memory: str  # sha256 of its memory at its end
+    seconds: float  # of the host
+    initramfs: str  # sha256
+    machine: str  # machine_line()
+
+    @property
+    def trace(self) -> str:
+        """sha256 of all that it said, with its clock: one instruction more, and it differs."""
+        return hashlib.sha256(self.console.encode()).hexdigest()
+
+
+class ReplayMachine:
+    """One guest that is told at its start what it will be asked; what cell.run() takes.
+
+    Entering runs it from its boot to its end; run() then gives what it answered to a
+    command. The thread that enters must live as long as it runs.
+    """
+
+    def __init__(
+        self,
+        spec: MachineSpec,
+        shift: int,
+        commands: Sequence[str],
+        directory: Path,
+        root: Path,
+        cache: Path,
+        listen: Listener = silent,
+        name: str = "guest",
+        limit_s: float = 600.0,
+    ) -> None:
+        """`commands`: in their order, each as it will be given to run().
+
+        limit_s: for all of them, of the host's time, boot not included.
+        """
+        self.spec, self.shift, self.directory, self.name = spec, shift, directory, name
+        self.commands = [disk_command(spec.disk_mib), *commands, DMESG]
+        self.recording: Recording | None = None
+        self.wall: dict[str, float] = {}
+        self.keep_disk = False
+        self._root, self._cache, self._listen, self._limit_s = root, cache, listen, limit_s
+        self._process: process.Process | None = None
+        self._killed = False
+        self._answers: dict[str, Completed] = {}
+        self._overtime = False
+
+    @property
+    def _log(self) -> Path:
+        return self.directory / "console.log"
+
+    def __enter__(self) -> ReplayMachine:
+        """Run it to its end.
+
+        BootError: the kernel did not reach user space. InfraError: QEMU cannot be started,
+        or the kernel has no null_blk.
+        """
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            self._log.unlink(missing_ok=True)
+            self._log.touch()
+            self._run()
+        except OSError as error:
+            raise InfraError(
+                f"{self.name}: cannot write in {self.directory}: {error.strerror}",
+                hint=f"df -h {self.directory}",
+            ) from error
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Nothing is left of it but its directory's files."""
+
+    def kill(self) -> None:
+        """End it at once, from any thread."""
+        self._killed = True
+        if self._process is not None:
+            self._process.kill()
+
+    def _run(self) -> None:
+        here = self.directory.absolute()
+        image, began = here / "initramfs.cpio", time.monotonic()
+        memory = os.memfd_create("guest", os.MFD_CLOEXEC)
+        try:
+            digest = _write_image(image, self.commands, self.spec, self._cache, self._root)
+            argv = command(self.spec, image, self.shift, self._log, f"/proc/self/fd/{memory}")
+            text = f"#!/bin/sh\n# The machine of {self.name}, {self.shift=}.\n"
+            shown = command(self.spec, image, self.shift, Path("/dev/stdout"), "/dev/shm/guest")
+            (here / "qemu-cmd").write_text(text + shlex.join(shown) + "\n")
+            self._say("boot", f"booting {self.spec.bzimage.name} (icount, shift {self.shift})")
+            with process.Process(argv, (memory,), here / "qemu-stderr") as running:
+                self._process = running
+                status = self._wait(running)
+            self.recording = Recording(
+                console=_text(self._log),
+                memory=_digest(memory),
+                seconds=time.monotonic() - began,
+                initramfs=digest,
+                machine=machine_line(argv),
+            )
+        finally:
+            os.close(memory)
+            image.unlink(missing_ok=True)
+        self.wall = {"ssh": 0.0, "replay": self.recording.seconds}
+        self._judge(status)
+        self._answers = _answers(self.recording.console, self.commands)
+        disk = self._answers.get(self.commands[0])
+        if disk is not None and disk.status != 0:
+            raise InfraError(
+                f"{self.name}: the kernel has no disk in memory: {disk.stderr.strip()[:200]}",
+                hint="grep NULL_BLK vm/kconfig/guest.config",
+            )
+
+    def _wait(self, running: process.Process) -> int | None:
+        """Its exit status; None: it was not done in time, and is killed."""
+        if self.spec.gdb is not None:
+            self._say("boot", "waits for gdb", gdb=str(self.spec.gdb))
+        boot = self.spec.limit_s(self.spec.boot_timeout_s)
+        limit = boot + (self._limit_s if self.spec.gdb is None else boot)
+        end, started = time.monotonic() + limit, time.monotonic()
+        while True:
+            try:
+                return running.wait(_LOOK_S)
+            except subprocess.TimeoutExpired:
+                late = time.monotonic() > started + boot and READY not in _text(self._log)
+                if time.monotonic() > end or late:
+                    self._overtime = True
+                    return None
+
+    def _judge(self, status: int | None) -> None:
+        """Raise what it means that it never reached user space."""
+        assert self.recording is not None
+        said = self.recording.console
+        if READY in said:
+            return
+        tail = "\n".join(said.splitlines()[-60:])
+        hint = f"less {self._log}"
+        if panic := splat.panic_line(said.encode()):
+            raise BootError(f"{self.name}: panic at boot: {panic}", hint=hint, detail=tail)
+        if status is None:
+            raise BootError(
+                f"{self.name}: did not reach user space in time", hint=hint, detail=tail
+            )
+        if status != 0 or not said:
+            stderr = (self.directory / "qemu-stderr").read_text(errors="replace").strip()
+            last = (stderr.splitlines() or ["it said nothing"])[-1]
+            raise InfraError(
+                f"{self.name}: QEMU ended with {process.ending(status)}: {last}",
+                hint=f"sh {self.directory / 'qemu-cmd'}",
+                detail=stderr,
+            )
+        raise BootError(f"{self.name}: the machine reset itself", hint=hint, detail=tail)
+
+    def run(
+        self,
+        command: str,
+        timeout_s: float = 60,
+        on_stdout_line: Callable[[str], None] | None = None,
+    ) -> Completed:
+        """What it answered to a command that it was told at its start.
+
+        MachineLostError: it went down before it could say so; WorkloadTimeoutError: it was not
+        done in time.
+        """
+        if (answer := self._answers.get(command)) is not None:
+            if on_stdout_line is not None:
+                for line in answer.stdout.splitlines():
+                    on_stdout_line(line)
+            return answer
+        shown = command if len(command) <= 60 else f"{command[:57]}..."
+        said = self.recording.console if self.recording is not None else ""
+        hint, detail = f"less {self._log}", "\n".join(said.splitlines()[-60:])
+        where = f"{self.name}: `{shown}`"
+        if self._overtime:
+            raise WorkloadTimeoutError(f"{where}: not done in time", hint=hint, detail=detail)
+        if panic := splat.panic_line(said.encode()):
+            why = f"the kernel panicked: {panic}"
+            raise MachineLostError(f"{where}: {why}", hint=hint, detail=detail)
+        why = "was not told of it at its start" if DONE in said else "went down before it was done"
+        raise MachineLostError(f"{where}: the machine {why}", hint=hint, detail=detail)
+
+    def dmesg(self) -> str:
+        """The kernel's log since user space; what is older is on the console."""
+        return self.run(DMESG).stdout
+
+    def console(self) -> bytes:
+        """All that the serial console said."""
+        return self._log.read_bytes() if self._log.exists() else b""
+
+    def splats(self) -> list[Splat]:
+        """The kernel's complaints on the console."""
+        return splat.scan(self.console())
+
+    def _say(self, kind: str, message: str, **data: object) -> None:
+        self._listen(Event(kind, self.name, message, data=data))
+
+
+def programs_of(programs: Mapping[str, Path], keys: Sequence[str]) -> dict[str, Path]:
+    """Those that a replay takes along: one that is not run must not make it another machine."""
+    return {key: programs[key] for key in keys}
+
+
+def _write_image(
+    image: Path, commands: Sequence[str], spec: MachineSpec, cache: Path, root: Path
+) -> str:
+    """Write the initramfs; its sha256. No keys: nobody comes in."""
+    told = image.with_name("replay.cpio")
+    entry = initramfs.regular("replay", script(commands).encode(), 0o755)
+    told.write_bytes(initramfs.newc({"replay": entry}))
+    archives = [*(spec.archives or initramfs.common(spec.programs, cache, root)), told]
+    initramfs.join(image, archives)
+    told.unlink()
+    with image.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _text(log: Path) -> str:
+    return log.read_bytes().decode(errors="replace").replace("\r", "")
+
+
+def _digest(memory: int) -> str:
+    """sha256 of what is not zero in the guest's memory, with its place."""
+    whole, size, at = hashlib.sha256(), os.fstat(memory).st_size, 0
+    zero = bytes(_PAGE)
+    while at < size:
+        try:
+            at = os.lseek(memory, at, os.SEEK_DATA) // _PAGE * _PAGE
+        except OSError:  # no more of it was ever touched
+            break
+        page = os.pread(memory, _PAGE, at)
+        if page != zero[: len(page)]:
+            whole.update(at.to_bytes(8, "little"))
+            whole.update(page)
+        at += _PAGE
+    return whole.hexdigest()
+
+
+def _answers(console: str, commands: Sequence[str]) -> dict[str, Completed]:
+    """What was said to each command; nothing of a report that has no end."""
+    found: list[tuple[int, int, list[str], list[str]]] = []
+    for line in console.splitlines():
+        if (match := _ANSWER.match(line)) is not None:
+            found.append((int(match[1]), int(match[2]), [], []))
+        elif found and line[:2] in ("> ", "! "):
+            out, err = found[-1][2:]
+            (out if line[0] == ">" else err).append(f"{line[2:]}\n")
+    if DONE not in console:
+        return {}
+    return {
+        commands[number]: Completed(commands[number], status, "".join(out), "".join(err), 0.0)
+        for number, status, out, err in found
+        if number < len(commands)
+    }
