@@ -164,7 +164,7 @@ class ReplayMachine:
         limit_s: for all of them, of the host's time, boot not included.
         """
         self.spec, self.shift, self.directory, self.name = spec, shift, directory, name
-        self.commands = [disk_command(spec.disk_mib), *commands, DMESG]
+        self.commands = _whole(commands, spec)
         self.recording: Recording | None = None
         self.wall: dict[str, float] = {}
         self.keep_disk = False
@@ -218,7 +218,7 @@ class ReplayMachine:
         image, began = here / "initramfs.cpio", time.monotonic()
         memory = os.memfd_create("guest", os.MFD_CLOEXEC)
         try:
-            digest = _write_image(image, self.commands, self.spec, self._cache, self._root)
+            written = _write_image(image, self.commands, self.spec, self._cache, self._root)
             argv = command(self.spec, image, self.shift, self._log, f"/proc/self/fd/{memory}")
             text = f"#!/bin/sh\n# The machine of {self.name}, {self.shift=}.\n"
             shown = command(self.spec, image, self.shift, Path("/dev/stdout"), "/dev/shm/guest")
@@ -229,9 +229,9 @@ class ReplayMachine:
                 status = self._wait(running)
             self.recording = Recording(
                 console=_text(self._log),
-                memory=_digest(memory),
+                memory=_memory_digest(memory),
                 seconds=time.monotonic() - began,
-                initramfs=digest,
+                initramfs=written,
                 machine=machine_line(argv),
             )
         finally:
@@ -336,15 +336,37 @@ def programs_of(programs: Mapping[str, Path], keys: Sequence[str]) -> dict[str, 
     return {key: programs[key] for key in keys}
 
 
+def digest(commands: Sequence[str], spec: MachineSpec, cache: Path, root: Path) -> str:
+    """sha256 of the initramfs of a ReplayMachine of these arguments, which is not written."""
+    archives, told = _image(_whole(commands, spec), spec, cache, root)
+    whole = hashlib.sha256()
+    for archive in archives:
+        whole.update(archive.read_bytes())
+    whole.update(told)
+    return whole.hexdigest()
+
+
+def _whole(commands: Sequence[str], spec: MachineSpec) -> list[str]:
+    return [disk_command(spec.disk_mib), *commands, DMESG]
+
+
+def _image(
+    commands: Sequence[str], spec: MachineSpec, cache: Path, root: Path
+) -> tuple[list[Path], bytes]:
+    """The archives of an initramfs, and the last one. No keys: nobody comes in."""
+    entry = initramfs.regular("replay", script(commands).encode(), 0o755)
+    archives = [*(spec.archives or initramfs.common(spec.programs, cache, root))]
+    return archives, initramfs.newc({"replay": entry})
+
+
 def _write_image(
     image: Path, commands: Sequence[str], spec: MachineSpec, cache: Path, root: Path
 ) -> str:
-    """Write the initramfs; its sha256. No keys: nobody comes in."""
+    """Write the initramfs; its sha256."""
+    archives, last = _image(commands, spec, cache, root)
     told = image.with_name("replay.cpio")
-    entry = initramfs.regular("replay", script(commands).encode(), 0o755)
-    told.write_bytes(initramfs.newc({"replay": entry}))
-    archives = [*(spec.archives or initramfs.common(spec.programs, cache, root)), told]
-    initramfs.join(image, archives)
+    told.write_bytes(last)
+    initramfs.join(image, [*archives, told])
     told.unlink()
     with image.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
@@ -354,7 +376,7 @@ def _text(log: Path) -> str:
     return log.read_bytes().decode(errors="replace").replace("\r", "")
 
 
-def _digest(memory: int) -> str:
+def _memory_digest(memory: int) -> str:
     """sha256 of what is not zero in the guest's memory, with its place."""
     whole, size, at = hashlib.sha256(), os.fstat(memory).st_size, 0
     zero = bytes(_PAGE)

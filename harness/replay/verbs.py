@@ -1,0 +1,279 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The verbs `harness explore` and `harness replay`."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shlex
+import tempfile
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import EXIT_EXPECTED, EXIT_UNEXPECTED, UsageError
+from harness.options import known, view_options, whole
+
+if TYPE_CHECKING:
+    from harness.config import Config
+    from harness.experiment.plan import Cell
+    from harness.replay.coordinate import Coordinate
+    from harness.replay.stand import Stand
+
+_TIMES = (1, 10_000)
+_BEFORE = (0, 1_000_000)
+_TRIALS = (1, 1_000_000)
+_SECONDS = (1, 7 * 86400)
+_MOST_SEEDS = 100_000
+# Enough to come to a window that is armed; to be there at the right time by chance takes more.
+TRIALS_ARMED, TRIALS_UNARMED = 3, 200
+PLAN = "default"
+
+
+def register(
+    verbs: Any,
+    add: Callable[..., argparse.ArgumentParser],
+    load: Callable[[argparse.Namespace], Config],
+) -> None:
+    """Adds both to the command line; load() gives the Config that the user means."""
+    _explore_options(
+        add(verbs, "explore", lambda args: explore(args, load(args)),
+            "find exposures that can be had again, bit for bit",
+            "harness explore -k control -f ext4 -w punch-read-fault --seeds 1..4")
+    )  # fmt: skip
+    _replay_options(
+        add(verbs, "replay", lambda args: replay(args, load(args)),
+            "an exposure again: the same to the last bit?",
+            "harness replay punch-read-fault-ext4-fault-s1-i2 --times 20")
+    )  # fmt: skip
+
+
+def _explore_options(parser: argparse.ArgumentParser) -> None:
+    parser.usage = "%(prog)s [OPTION]..."
+    for short, name in (("-k", "kernel"), ("-f", "filesystem"), ("-w", "workload")):
+        parser.add_argument(short, f"--{name}", action="append", default=[], metavar="NAME",
+                            help=f"only this {name} (again for more)")  # fmt: skip
+    parser.add_argument("--seeds", type=_span(1, 2**32 - 1), default=range(1, 5),
+                        metavar="A..B", help="of the reproducer (default: 1..4)")  # fmt: skip
+    parser.add_argument("--shifts", type=_span(0, 10), default=range(2, 6), metavar="A..B",
+                        help="2**N ns an instruction (default: 2..5)")  # fmt: skip
+    parser.add_argument("--trials", type=whole(_TRIALS), metavar="N", help="of a boot, at most")
+    parser.add_argument("--budget", type=whole(_SECONDS), metavar="SECONDS", help="for all boots")
+    way = parser.add_mutually_exclusive_group()
+    way.add_argument("--windows", action="store_true", help="draw which windows delay")
+    way.add_argument("--unarmed", action="store_true", help="with windows that delay nobody")
+    parser.add_argument("--first", action="store_true", help="of each race one exposure is enough")
+    parser.add_argument("--again", metavar="FILE", help="find the exposure of a coordinate again")
+    view_options(parser)
+
+
+def _replay_options(parser: argparse.ArgumentParser) -> None:
+    parser.usage = "%(prog)s [OPTION]... COORDINATE..."
+    parser.add_argument("coordinates", nargs="+", metavar="COORDINATE",
+                        help="a file, or its name in workloads/coordinates")  # fmt: skip
+    parser.add_argument("--times", type=whole(_TIMES), default=1, metavar="N",
+                        help="boot it so often (default: 1)")  # fmt: skip
+    parser.add_argument("--gdb", action="store_true",
+                        help="stop it before the exposure, and say where each CPU is")  # fmt: skip
+    parser.add_argument("--before", type=whole(_BEFORE), default=0, metavar="N",
+                        help="... so many window hits earlier")  # fmt: skip
+    view_options(parser)
+
+
+def _span(low: int, high: int) -> Callable[[str], range]:
+    """"A..B" or "A"."""
+
+    def parse(text: str) -> range:
+        match = re.fullmatch(r"(\d+)(?:\.\.(\d+))?", text)
+        if match is not None:
+            first = int(match[1])
+            last = int(match[2] or match[1])
+            if low <= first <= last <= high and last - first < _MOST_SEEDS:
+                return range(first, last + 1)
+        raise argparse.ArgumentTypeError(f"must be A..B, from {low} to {high}")
+
+    return parse
+
+
+# --- explore --------------------------------------------------------------------
+
+
+def explore(args: argparse.Namespace, cfg: Config) -> int:
+    """Walks; 0 when something was found, 1 when nothing fired, 125 when nothing was tested."""
+    from harness.experiment import store
+    from harness.places import cache_dir
+    from harness.replay import explore as walking
+    from harness.report.terminal import terminal
+
+    again = _again(args, cfg) if args.again else None
+    cells = [] if again is not None else _cells(args, cfg)
+    kept = store.Run(Path("results").absolute(), "explore")
+    place = kept.directory / "coordinates"
+    args.kept = f"what was found is kept in {place}"
+    try:
+        with terminal(view=args.view) as listen:
+            def told(event: Any) -> None:
+                kept.log(event)
+                listen(event)
+
+            names = [again.kernel] if again is not None else [cell.kernel for cell in cells]
+            stands = {name: _stand(cfg, name, cache_dir(), told) for name in dict.fromkeys(names)}
+            walk = walking.Walk(stands, kept.directory, _command(args), _today(), told, args.first)
+            if again is not None:
+                walk.wanted, walk.first = again.signature, True
+                points = _points_again(again, cfg)
+            else:
+                points = list(_points(args, cfg, cells))
+            found = walk.run(points, args.budget)
+    finally:
+        kept.close()
+    for each in found if args.view != "json" else ():
+        print(f"{each.cell}: {each.signature}")
+        at = f"seed {each.seed} shift {each.shift} trial {each.trial}"
+        print(f"  {at}: {each.order or 'in no order'}")
+        print(f"  harness replay {(place / each.name).relative_to(Path.cwd())}.toml")
+    print(f"{len(found)} distinct exposures, {walk.exposed} exposed of {walk.boots} boots")
+    if found:
+        return EXIT_EXPECTED
+    if walk.untested == walk.boots:
+        from harness.errors import EXIT_CANNOT_TEST
+
+        return EXIT_CANNOT_TEST
+    return EXIT_UNEXPECTED
+
+
+def _stand(cfg: Config, kernel: str, cache: Path, listen: Any) -> Stand:
+    from harness.kernel import build
+    from harness.replay.stand import Stand
+
+    image = build.ensure(kernel, cfg, cache, listen)
+    return Stand(cfg, image, cache, cfg.plan[PLAN].guest, listen)
+
+
+def _cells(args: argparse.Namespace, cfg: Config) -> list[Cell]:
+    """Races of the plan that can fire: not those of a control kernel with all switches off."""
+    from harness.experiment import plan as plans
+
+    known("plan", PLAN, cfg.plan)
+    mode = "unarmed" if args.unarmed else "armed"
+    every = plans.cells(
+        cfg, PLAN, args.kernel or ["control"], args.filesystem, args.workload,
+        1, 1, [mode],  # type: ignore[list-item]
+    )  # fmt: skip
+    races = [each for each in every if each.kind == "race"]
+    cells = [each for each in races if each.open or each.role != "control"]
+    if args.windows:
+        cells = [each for each in cells if each.windows]
+    if not cells:
+        raise UsageError("no race is left that could fire", hint="harness list")
+    return cells
+
+
+def _points(args: argparse.Namespace, cfg: Config, cells: Sequence[Cell]) -> Any:
+    from harness.replay import explore as walking
+
+    trials = args.trials or (TRIALS_UNARMED if args.windows or args.unarmed else TRIALS_ARMED)
+    draw = None
+    if args.windows:
+        def draw(cell: Cell, seed: int, shift: int) -> Any:
+            return walking.drawn(cfg, cell, seed, shift)
+
+    return walking.points(cells, args.seeds, args.shifts, trials, draw)
+
+
+def _again(args: argparse.Namespace, cfg: Config) -> Coordinate:
+    from harness.replay import coordinate as coordinates
+    from harness.replay import replaying
+
+    if args.kernel or args.filesystem or args.workload or args.windows or args.unarmed:
+        raise UsageError("--again has all of that from the file", hint="harness explore --help")
+    path = replaying.find(args.again, cfg.root)
+    coordinate = coordinates.read(path)
+    replaying.names(coordinate, cfg, path)
+    return coordinate
+
+
+def _points_again(coordinate: Coordinate, cfg: Config) -> Any:
+    """Where it was first, then near it: other seeds, other shifts, more trials."""
+    from dataclasses import replace
+
+    from harness.replay.explore import Point
+    from harness.replay.stand import cell_of
+
+    cell = cell_of(cfg, coordinate)
+    near = [(cell.seed, coordinate.shift, cell.trials)]
+    more = max(cell.trials, TRIALS_ARMED if cell.armed else TRIALS_UNARMED)
+    near += [(seed, coordinate.shift, more) for seed in range(1, 5)]
+    near += [(seed, shift, more) for seed in range(1, 5) for shift in range(2, 6)]
+    return [
+        Point(replace(cell, seed=seed, trials=trials), shift)
+        for seed, shift, trials in dict.fromkeys(near)
+    ]
+
+
+def _command(args: argparse.Namespace) -> str:
+    words = ["harness", "explore"]
+    for option in ("kernel", "filesystem", "workload"):
+        for name in getattr(args, option):
+            words += [f"--{option}", name]
+    for option in ("seeds", "shifts"):
+        span = getattr(args, option)
+        words += [f"--{option}", f"{span[0]}..{span[-1]}"]
+    for option in ("trials", "again"):
+        if getattr(args, option):
+            words += [f"--{option}", str(getattr(args, option))]
+    words += [f"--{option}" for option in ("windows", "unarmed", "first") if getattr(args, option)]
+    return shlex.join(words)
+
+
+def _today() -> str:
+    return f"{datetime.now(UTC):%Y-%m-%d}"
+
+
+# --- replay ---------------------------------------------------------------------
+
+
+def replay(args: argparse.Namespace, cfg: Config) -> int:
+    """Each coordinate so many times; 0 when every boot was the same, 1 when one was not."""
+    from harness.places import cache_dir
+    from harness.replay import coordinate as coordinates
+    from harness.replay import replaying
+    from harness.replay.stand import Stand
+    from harness.report.terminal import terminal
+
+    paths = [replaying.find(name, cfg.root) for name in args.coordinates]
+    read = [(path, coordinates.read(path)) for path in paths]
+    for path, each in read:
+        replaying.names(each, cfg, path)
+    if args.before and not args.gdb:
+        raise UsageError("--before goes with --gdb", hint="harness replay --help")
+    if args.gdb and len(read) > 1:
+        raise UsageError("--gdb takes one coordinate", hint="harness replay --help")
+    code, cache = EXIT_EXPECTED, cache_dir()
+    for path, each in read:
+        with terminal(view=args.view) as listen:
+            image = replaying.kernel(each, cfg, cache, listen)
+            stand = Stand(cfg, image, cache, cfg.plan[PLAN].guest, listen)
+            replaying.check(each, stand, path)
+            with tempfile.TemporaryDirectory(prefix="harness-replay-") as place:
+                done = []
+                for one in replaying.repeats(each, stand, args.times, Path(place), listen):
+                    done.append(one)
+                    args.kept = f"{path.stem}: {_told(each, done)}"
+        print(f"{path.stem}: {_told(each, done)}", flush=True)
+        for why in dict.fromkeys(one.why for one in done if one.why):
+            print(f"  {why}")
+            code = EXIT_UNEXPECTED
+    return code
+
+
+def _told(coordinate: Coordinate, done: Sequence[Any]) -> str:
+    same = sum(one.identical for one in done)
+    loads = sorted(one.load for one in done)
+    seconds = sum(one.seconds for one in done) / len(done)
+    return (
+        f"{same} of {len(done)} identical, trace {coordinate.trace[:12]},"
+        f" memory {coordinate.memory[:12]}; {seconds:.1f} s each,"
+        f" host load {loads[0]:.1f} to {loads[-1]:.1f}"
+    )
