@@ -35,10 +35,11 @@ SHIFTS = range(11)  # of -icount (QEMU, docs/devel/tcg-icount.rst): 2**shift ns 
 # QEMU leaves it, which it mixes in all the same.
 CMDLINE = (
     "nokaslr", "norandmaps", "random.trust_cpu=off", "random.trust_bootloader=off",
-    "null_blk.nr_devices=0", "harness.replay=1",
+    "null_blk.nr_devices=0",
 )  # fmt: skip
 # From the ready marker on: all of it twice over the serial console would cost a second.
 DMESG = "dmesg | sed '1,/harness: ready/d'"
+TOOLS = ("busybox", "mke2fs", "mkfs.xfs")
 READY, DONE = "harness: ready", "harness: done"
 _ANSWER = re.compile(r"harness: answer (\d+) status (\d+)$")
 _LOOK_S = 0.2
@@ -52,7 +53,7 @@ def disk_command(mib: int) -> str:
         "completion_nsec": COMPLETION_NS, "submit_queues": 1, "power": 1,
     }  # fmt: skip
     place = f"/sys/kernel/config/nullb/{Path(DEVICE).name}"
-    steps = ["mount -t configfs configfs /sys/kernel/config", f"mkdir {place}"]
+    steps = [f"mkdir {place}"]
     steps += [f"echo {value} >{place}/{name}" for name, value in settings.items()]
     return " && ".join(steps)
 
@@ -63,8 +64,18 @@ def script(commands: Sequence[str]) -> str:
     Not at once: what a program prints would be mixed with what the kernel does.
     """
     lines = [
-        "# The whole of what this machine does (harness/guest/replay.py).",
-        "mkdir -p /run/replay; n=0",
+        "#!/bin/sh",
+        "# Process 1, and the whole of what this machine does (harness/guest/replay.py).",
+        "export PATH=/bin:/sbin:/usr/bin:/usr/sbin",
+        "mount -t devtmpfs devtmpfs /dev; mount -t proc proc /proc; mount -t sysfs sysfs /sys",
+        "exec 0</dev/console 1>/dev/console 2>&1",
+        "mount -t debugfs debugfs /sys/kernel/debug",
+        "mount -t configfs configfs /sys/kernel/config",
+        "mount -t tmpfs tmpfs /run; mount -t tmpfs tmpfs /tmp; mkdir /run/replay; n=0",
+        # A lock that is never released must show, and every time.
+        "echo 20 >/proc/sys/kernel/hung_task_timeout_secs",
+        "echo -1 >/proc/sys/kernel/hung_task_warnings",
+        f'echo "<0>{READY}" >/dev/kmsg',
         "do_() {",
         # In the kernel's log: with the guest's clock.
         '  echo "<6>harness: command $n" >/dev/kmsg',
@@ -153,7 +164,6 @@ class ReplayMachine:
         shift: int,
         commands: Sequence[str],
         directory: Path,
-        root: Path,
         cache: Path,
         listen: Listener = silent,
         name: str = "guest",
@@ -168,7 +178,7 @@ class ReplayMachine:
         self.recording: Recording | None = None
         self.wall: dict[str, float] = {}
         self.keep_disk = False
-        self._root, self._cache, self._listen, self._limit_s = root, cache, listen, limit_s
+        self._cache, self._listen, self._limit_s = cache, listen, limit_s
         self._process: process.Process | None = None
         self._killed = False
         self._answers: dict[str, Completed] = {}
@@ -218,7 +228,7 @@ class ReplayMachine:
         image, began = here / "initramfs.cpio", time.monotonic()
         memory = os.memfd_create("guest", os.MFD_CLOEXEC)
         try:
-            written = _write_image(image, self.commands, self.spec, self._cache, self._root)
+            written = _write_image(image, self.commands, self.spec, self._cache)
             argv = command(self.spec, image, self.shift, self._log, f"/proc/self/fd/{memory}")
             text = f"#!/bin/sh\n# The machine of {self.name}, {self.shift=}.\n"
             shown = command(self.spec, image, self.shift, Path("/dev/stdout"), "/dev/shm/guest")
@@ -336,9 +346,9 @@ def programs_of(programs: Mapping[str, Path], keys: Sequence[str]) -> dict[str, 
     return {key: programs[key] for key in keys}
 
 
-def digest(commands: Sequence[str], spec: MachineSpec, cache: Path, root: Path) -> str:
+def digest(commands: Sequence[str], spec: MachineSpec, cache: Path) -> str:
     """sha256 of the initramfs of a ReplayMachine of these arguments, which is not written."""
-    archives, told = _image(_whole(commands, spec), spec, cache, root)
+    archives, told = _image(_whole(commands, spec), spec, cache)
     whole = hashlib.sha256()
     for archive in archives:
         whole.update(archive.read_bytes())
@@ -351,19 +361,17 @@ def _whole(commands: Sequence[str], spec: MachineSpec) -> list[str]:
 
 
 def _image(
-    commands: Sequence[str], spec: MachineSpec, cache: Path, root: Path
+    commands: Sequence[str], spec: MachineSpec, cache: Path
 ) -> tuple[list[Path], bytes]:
     """The archives of an initramfs, and the last one. No keys: nobody comes in."""
-    entry = initramfs.regular("replay", script(commands).encode(), 0o755)
-    archives = [*(spec.archives or initramfs.common(spec.programs, cache, root))]
-    return archives, initramfs.newc({"replay": entry})
+    entry = initramfs.regular("init", script(commands).encode(), 0o755)
+    archives = initramfs.bare(spec.programs, TOOLS, cache)
+    return archives, initramfs.newc({"init": entry})
 
 
-def _write_image(
-    image: Path, commands: Sequence[str], spec: MachineSpec, cache: Path, root: Path
-) -> str:
+def _write_image(image: Path, commands: Sequence[str], spec: MachineSpec, cache: Path) -> str:
     """Write the initramfs; its sha256."""
-    archives, last = _image(commands, spec, cache, root)
+    archives, last = _image(commands, spec, cache)
     told = image.with_name("replay.cpio")
     told.write_bytes(last)
     initramfs.join(image, [*archives, told])

@@ -111,7 +111,7 @@ class Walk:
                 text = f"the budget is used up after {number - 1} of {len(walk)} boots"
                 self.listen(Event("note", "explore", text))
                 break
-            if self.first and point.cell.name in self.done:
+            if self.first and point.cell.workload in self.done:
                 continue
             self._look(point, number, len(walk))
             passed = time.monotonic() - self._began
@@ -148,7 +148,7 @@ class Walk:
         if made is None:
             self.listen(Event("note", where, "exposed, and not repeated: no coordinate"))
             return
-        self.done.add(point.cell.name)
+        self.done.add(point.cell.workload)
         if known is not None:
             (self.place / "coordinates" / f"{known.name}.toml").unlink(missing_ok=True)
         self.found[key] = made

@@ -116,7 +116,7 @@ class Stand:
 
     def initramfs(self, one: Cell) -> str:
         """sha256 of what the cell's guest boots from."""
-        return replay.digest(self.told(self.job(one)), self.spec(one), self.cache, self.cfg.root)
+        return replay.digest(self.told(self.job(one)), self.spec(one), self.cache)
 
     def shoot(
         self, one: Cell, shift: int, directory: Path, gdb: Path | None = None,
@@ -126,8 +126,8 @@ class Stand:
         job = self.job(one)
         directory.mkdir(parents=True, exist_ok=True)
         machine = self._machines(
-            self.spec(one, gdb), shift, self.told(job), directory, self.cfg.root, self.cache,
-            listen, one.name, limit_s=job.timeout_s * qemu.COUNTED.slowdown,
+            self.spec(one, gdb), shift, self.told(job), directory, self.cache, listen,
+            one.name, limit_s=job.timeout_s * qemu.COUNTED.slowdown,
         )  # fmt: skip
         return Shot(cell.run(job, machine, directory, silent), machine.recording)
 
