@@ -118,18 +118,24 @@ class Stand:
         """sha256 of what the cell's guest boots from."""
         return replay.digest(self.told(self.job(one)), self.spec(one), self.cache)
 
-    def shoot(
-        self, one: Cell, shift: int, directory: Path, gdb: Path | None = None,
-        listen: Listener = silent,
-    ) -> Shot:  # fmt: skip
-        """Boots the cell, and says what came of it. Its files are left in `directory`."""
+    def machine(
+        self, one: Cell, shift: int, directory: Path, gdb: Path | None = None
+    ) -> ReplayMachine:
+        """The cell's machine, not started; with a socket that gdb will come to, it waits there."""
         job = self.job(one)
-        directory.mkdir(parents=True, exist_ok=True)
-        machine = self._machines(
-            self.spec(one, gdb), shift, self.told(job), directory, self.cache, listen,
-            one.name, limit_s=job.timeout_s * qemu.COUNTED.slowdown,
+        return self._machines(
+            self.spec(one, gdb), shift, self.told(job), directory, self.cache, silent, one.name,
+            limit_s=job.timeout_s * qemu.COUNTED.slowdown,
         )  # fmt: skip
-        return Shot(cell.run(job, machine, directory, silent), machine.recording)
+
+    def run(self, one: Cell, machine: ReplayMachine, directory: Path) -> Shot:
+        """Boots machine(), and says what came of it. Its files are left in `directory`."""
+        directory.mkdir(parents=True, exist_ok=True)
+        return Shot(cell.run(self.job(one), machine, directory, silent), machine.recording)
+
+    def shoot(self, one: Cell, shift: int, directory: Path) -> Shot:
+        """machine() and run()."""
+        return self.run(one, self.machine(one, shift, directory), directory)
 
     def coordinate(self, one: Cell, shift: int, shot: Shot, found: str, date: str) -> Coordinate:
         """Of a shot that fired."""

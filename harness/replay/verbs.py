@@ -252,19 +252,28 @@ def replay(args: argparse.Namespace, cfg: Config) -> int:
         raise UsageError("--gdb takes one coordinate", hint="harness replay --help")
     code, cache = EXIT_EXPECTED, cache_dir()
     for path, each in read:
-        with terminal(view=args.view) as listen:
+        with (
+            terminal(view=args.view) as listen,
+            tempfile.TemporaryDirectory(prefix="harness-replay-") as place,
+        ):
             image = replaying.kernel(each, cfg, cache, listen)
             stand = Stand(cfg, image, cache, cfg.plan[PLAN].guest, listen)
             replaying.check(each, stand, path)
-            with tempfile.TemporaryDirectory(prefix="harness-replay-") as place:
+            if args.gdb:
+                from harness.replay.debugger import stop
+
+                stopped = stop(each, stand, args.before, Path(place), listen)
+                said, same = stopped.lines(), True
+            else:
                 done = []
                 for one in replaying.repeats(each, stand, args.times, Path(place), listen):
                     done.append(one)
                     args.kept = f"{path.stem}: {_told(each, done)}"
-        print(f"{path.stem}: {_told(each, done)}", flush=True)
-        for why in dict.fromkeys(one.why for one in done if one.why):
-            print(f"  {why}")
-            code = EXIT_UNEXPECTED
+                why = dict.fromkeys(one.why for one in done if one.why)
+                said, same = [f"{path.stem}: {_told(each, done)}", *why], not why
+        for line in said:
+            print(line, flush=True)
+        code = code if same else EXIT_UNEXPECTED
     return code
 
 
