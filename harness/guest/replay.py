@@ -22,14 +22,11 @@ from types import TracebackType
 
 from harness.errors import BootError, InfraError, MachineLostError, WorkloadTimeoutError
 from harness.events import Event, Listener, silent
-from harness.guest import initramfs, process, qemu, splat
+from harness.guest import orders, process, qemu, splat
 from harness.guest.spec import MachineSpec
 from harness.guest.splat import Splat
 from harness.guest.ssh import Completed
 
-# The disk in the guest's memory: its requests end by a timer of the guest.
-DEVICE = "/dev/nullb0"
-COMPLETION_NS = 100_000  # about what a virtual disk takes under emulation
 SHIFTS = range(11)  # of -icount (QEMU, docs/devel/tcg-icount.rst): 2**shift ns an instruction
 # Under random.trust_*=off the kernel counts neither as entropy; -seed fixes the seed that
 # QEMU leaves it, which it mixes in all the same.
@@ -37,63 +34,8 @@ CMDLINE = (
     "nokaslr", "norandmaps", "random.trust_cpu=off", "random.trust_bootloader=off",
     "null_blk.nr_devices=0",
 )  # fmt: skip
-# From the ready marker on: all of it twice over the serial console would cost a second.
-DMESG = "dmesg | sed '1,/harness: ready/d'"
-TOOLS = ("busybox", "mke2fs", "mkfs.xfs")
-READY, DONE = "harness: ready", "harness: done"
-_ANSWER = re.compile(r"harness: answer (\d+) status (\d+)$")
 _LOOK_S = 0.2
 _PAGE = 1 << 16
-
-
-def disk_command(mib: int) -> str:
-    """What makes DEVICE in the guest, of so many MiB; its blocks take memory when written."""
-    settings = {
-        "size": mib, "blocksize": 512, "memory_backed": 1, "queue_mode": 2, "irqmode": 2,
-        "completion_nsec": COMPLETION_NS, "submit_queues": 1, "power": 1,
-    }  # fmt: skip
-    place = f"/sys/kernel/config/nullb/{Path(DEVICE).name}"
-    steps = [f"mkdir {place}"]
-    steps += [f"echo {value} >{place}/{name}" for name, value in settings.items()]
-    return " && ".join(steps)
-
-
-def script(commands: Sequence[str]) -> str:
-    """What the guest does: all the commands one after another, and then it says what came of each.
-
-    Not at once: what a program prints would be mixed with what the kernel does.
-    """
-    lines = [
-        "#!/bin/sh",
-        "# Process 1, and the whole of what this machine does (harness/guest/replay.py).",
-        "export PATH=/bin:/sbin:/usr/bin:/usr/sbin",
-        "mount -t devtmpfs devtmpfs /dev; mount -t proc proc /proc; mount -t sysfs sysfs /sys",
-        "exec 0</dev/console 1>/dev/console 2>&1",
-        "mount -t debugfs debugfs /sys/kernel/debug",
-        "mount -t configfs configfs /sys/kernel/config",
-        "mount -t tmpfs tmpfs /run; mount -t tmpfs tmpfs /tmp; mkdir /run/replay; n=0",
-        # A lock that is never released must show, and every time.
-        "echo 20 >/proc/sys/kernel/hung_task_timeout_secs",
-        "echo -1 >/proc/sys/kernel/hung_task_warnings",
-        f'echo "<0>{READY}" >/dev/kmsg',
-        "do_() {",
-        # In the kernel's log: with the guest's clock.
-        '  echo "<6>harness: command $n" >/dev/kmsg',
-        '  sh -c "$1" >/run/replay/$n.out 2>/run/replay/$n.err',
-        "  echo $? >/run/replay/$n.status; n=$((n + 1))",
-        "}",
-        *(f"do_ {shlex.quote(command)}" for command in commands),
-        # What the kernel says from here on must not fall into the middle of a line.
-        "dmesg -n 1; n=0",
-        "while [ -e /run/replay/$n.status ]; do",
-        '  echo "harness: answer $n status $(cat /run/replay/$n.status)"',
-        "  sed 's/^/> /' /run/replay/$n.out; sed 's/^/! /' /run/replay/$n.err",
-        "  n=$((n + 1))",
-        "done",
-        f'echo "<0>{DONE}" >/dev/kmsg',
-        "reboot -f",
-    ]
-    return "\n".join(lines) + "\n"
 
 
 def command(spec: MachineSpec, image: Path, shift: int, console: Path, memory: str) -> list[str]:
@@ -174,7 +116,7 @@ class ReplayMachine:
         limit_s: for all of them, of the host's time, boot not included.
         """
         self.spec, self.shift, self.directory, self.name = spec, shift, directory, name
-        self.commands = _whole(commands, spec)
+        self.commands = orders.whole(commands, spec)
         self.recording: Recording | None = None
         self.wall: dict[str, float] = {}
         self.keep_disk = False
@@ -228,7 +170,7 @@ class ReplayMachine:
         image, began = here / "initramfs.cpio", time.monotonic()
         memory = os.memfd_create("guest", os.MFD_CLOEXEC)
         try:
-            written = _write_image(image, self.commands, self.spec, self._cache)
+            written = orders.write_image(image, self.commands, self.spec, self._cache)
             argv = command(self.spec, image, self.shift, self._log, f"/proc/self/fd/{memory}")
             text = f"#!/bin/sh\n# The machine of {self.name}, {self.shift=}.\n"
             shown = command(self.spec, image, self.shift, Path("/dev/stdout"), "/dev/shm/guest")
@@ -249,7 +191,7 @@ class ReplayMachine:
             image.unlink(missing_ok=True)
         self.wall = {"ssh": 0.0, "replay": self.recording.seconds}
         self._judge(status)
-        self._answers = _answers(self.recording.console, self.commands)
+        self._answers = orders.answers(self.recording.console, self.commands)
         disk = self._answers.get(self.commands[0])
         if disk is not None and disk.status != 0:
             raise InfraError(
@@ -268,7 +210,7 @@ class ReplayMachine:
             try:
                 return running.wait(_LOOK_S)
             except subprocess.TimeoutExpired:
-                late = time.monotonic() > started + boot and READY not in _text(self._log)
+                late = time.monotonic() > started + boot and orders.READY not in _text(self._log)
                 if time.monotonic() > end or late:
                     self._overtime = True
                     return None
@@ -277,7 +219,7 @@ class ReplayMachine:
         """Raise what it means that it never reached user space."""
         assert self.recording is not None
         said = self.recording.console
-        if READY in said:
+        if orders.READY in said:
             return
         tail = "\n".join(said.splitlines()[-60:])
         hint = f"less {self._log}"
@@ -322,12 +264,13 @@ class ReplayMachine:
         if panic := splat.panic_line(said.encode()):
             why = f"the kernel panicked: {panic}"
             raise MachineLostError(f"{where}: {why}", hint=hint, detail=detail)
-        why = "was not told of it at its start" if DONE in said else "went down before it was done"
+        done = orders.DONE in said
+        why = "was not told of it at its start" if done else "went down before it was done"
         raise MachineLostError(f"{where}: the machine {why}", hint=hint, detail=detail)
 
     def dmesg(self) -> str:
         """The kernel's log since user space; what is older is on the console."""
-        return self.run(DMESG).stdout
+        return self.run(orders.DMESG).stdout
 
     def console(self) -> bytes:
         """All that the serial console said."""
@@ -344,40 +287,6 @@ class ReplayMachine:
 def programs_of(programs: Mapping[str, Path], keys: Sequence[str]) -> dict[str, Path]:
     """Those that a replay takes along: one that is not run must not make it another machine."""
     return {key: programs[key] for key in keys}
-
-
-def digest(commands: Sequence[str], spec: MachineSpec, cache: Path) -> str:
-    """sha256 of the initramfs of a ReplayMachine of these arguments, which is not written."""
-    archives, told = _image(_whole(commands, spec), spec, cache)
-    whole = hashlib.sha256()
-    for archive in archives:
-        whole.update(archive.read_bytes())
-    whole.update(told)
-    return whole.hexdigest()
-
-
-def _whole(commands: Sequence[str], spec: MachineSpec) -> list[str]:
-    return [disk_command(spec.disk_mib), *commands, DMESG]
-
-
-def _image(
-    commands: Sequence[str], spec: MachineSpec, cache: Path
-) -> tuple[list[Path], bytes]:
-    """The archives of an initramfs, and the last one. No keys: nobody comes in."""
-    entry = initramfs.regular("init", script(commands).encode(), 0o755)
-    archives = initramfs.bare(spec.programs, TOOLS, cache)
-    return archives, initramfs.newc({"init": entry})
-
-
-def _write_image(image: Path, commands: Sequence[str], spec: MachineSpec, cache: Path) -> str:
-    """Write the initramfs; its sha256."""
-    archives, last = _image(commands, spec, cache)
-    told = image.with_name("replay.cpio")
-    told.write_bytes(last)
-    initramfs.join(image, [*archives, told])
-    told.unlink()
-    with image.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _text(log: Path) -> str:
@@ -399,21 +308,3 @@ def _memory_digest(memory: int) -> str:
             whole.update(page)
         at += _PAGE
     return whole.hexdigest()
-
-
-def _answers(console: str, commands: Sequence[str]) -> dict[str, Completed]:
-    """What was said to each command; nothing of a report that has no end."""
-    found: list[tuple[int, int, list[str], list[str]]] = []
-    for line in console.splitlines():
-        if (match := _ANSWER.match(line)) is not None:
-            found.append((int(match[1]), int(match[2]), [], []))
-        elif found and line[:2] in ("> ", "! "):
-            out, err = found[-1][2:]
-            (out if line[0] == ">" else err).append(f"{line[2:]}\n")
-    if DONE not in console:
-        return {}
-    return {
-        commands[number]: Completed(commands[number], status, "".join(out), "".join(err), 0.0)
-        for number, status, out, err in found
-        if number < len(commands)
-    }

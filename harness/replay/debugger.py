@@ -57,7 +57,7 @@ class Stop:
             found.append(f"CPU {number}: {cpu.task or 'user space'}")
             found += [f"    {name} {where}".rstrip() for name, where in cpu.callers]
         found.append(
-            f"under gdb the same exposure, in the same order; not to the last bit: {self.difference}"
+            f"under gdb the same exposure in the same order, not to the last bit: {self.difference}"
             if self.difference
             else "under gdb the same boot to the last bit"
         )

@@ -18,7 +18,7 @@ from harness.experiment.cell import Attempt
 from harness.experiment.plan import Cell, program_key
 from harness.experiment.preflight import Job, commands
 from harness.experiment.trial import Trial
-from harness.guest import qemu, replay, symbols
+from harness.guest import orders, qemu, replay, symbols
 from harness.guest.programs import compile_workloads
 from harness.guest.replay import Recording, ReplayMachine
 from harness.guest.spec import MachineSpec
@@ -100,7 +100,7 @@ class Stand:
             allow=allow.rules(self.cfg, one.kernel),
             symbols=symbols.beside(self.image.bzimage),
             enough=lambda trial: trial.outcome == "exposed",
-            device=replay.DEVICE,
+            device=orders.DEVICE,
         )
 
     def spec(self, one: Cell, gdb: Path | None = None) -> MachineSpec:
@@ -116,7 +116,7 @@ class Stand:
 
     def initramfs(self, one: Cell) -> str:
         """sha256 of what the cell's guest boots from."""
-        return replay.digest(self.told(self.job(one)), self.spec(one), self.cache)
+        return orders.digest(self.told(self.job(one)), self.spec(one), self.cache)
 
     def machine(
         self, one: Cell, shift: int, directory: Path, gdb: Path | None = None
