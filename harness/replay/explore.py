@@ -105,6 +105,7 @@ class Walk:
 
     def run(self, walk: Sequence[Point], budget_s: float | None) -> list[Coordinate]:
         """All points, or as many as there is time for; what was found, in the order of finding."""
+        booted = 0
         for number, point in enumerate(walk, 1):
             passed = time.monotonic() - self._began
             if budget_s is not None and passed > budget_s:
@@ -114,13 +115,20 @@ class Walk:
             if self.first and point.cell.workload in self.done:
                 continue
             self._look(point, number, len(walk))
-            passed = time.monotonic() - self._began
-            left = passed / number * (len(walk) - number)
+            passed, booted = time.monotonic() - self._began, booted + 1
+            left = passed / booted * self._left(walk[number:])
             if budget_s is not None:
                 left = min(left, max(0.0, budget_s - passed))
             text = f"{len(self.found)} distinct exposures in {self.boots} boots"
             self.listen(Event("explore", "explore", text, number, len(walk), left))
         return list(self.found.values())
+
+    def _left(self, walk: Sequence[Point]) -> int:
+        """How many of these points will be looked at, at most."""
+        if not self.first:
+            return len(walk)
+        # Most races fire at their first point: those that have not yet are counted once.
+        return len({point.cell.workload for point in walk} - self.done)
 
     def _shoot(self, point: Point) -> Shot:
         self.boots += 1

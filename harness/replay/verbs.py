@@ -7,18 +7,20 @@ import argparse
 import re
 import shlex
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import EXIT_EXPECTED, EXIT_UNEXPECTED, UsageError
+from harness.errors import EXIT_CANNOT_TEST, EXIT_EXPECTED, EXIT_UNEXPECTED, UsageError
+from harness.events import Event, Listener
 from harness.options import known, view_options, whole
 
 if TYPE_CHECKING:
     from harness.config import Config
     from harness.experiment.plan import Cell
     from harness.replay.coordinate import Coordinate
+    from harness.replay.explore import Point, Walk
     from harness.replay.stand import Stand
 
 _TIMES = (1, 10_000)
@@ -64,7 +66,9 @@ def _explore_options(parser: argparse.ArgumentParser) -> None:
     way.add_argument("--windows", action="store_true", help="draw which windows delay")
     way.add_argument("--unarmed", action="store_true", help="with windows that delay nobody")
     parser.add_argument("--first", action="store_true", help="of each race one exposure is enough")
-    parser.add_argument("--again", metavar="FILE", help="find the exposure of a coordinate again")
+    parser.add_argument("--again", nargs="+", default=[], metavar="COORDINATE",
+                        help="find its exposure again, here and now")  # fmt: skip
+    parser.add_argument("--update", action="store_true", help="... and write it to its file")
     view_options(parser)
 
 
@@ -100,50 +104,66 @@ def _span(low: int, high: int) -> Callable[[str], range]:
 
 
 def explore(args: argparse.Namespace, cfg: Config) -> int:
-    """Walks; 0 when something was found, 1 when nothing fired, 125 when nothing was tested."""
+    """Walks; 0 when what was asked for was found, 1 when not, 125 when nothing was tested."""
     from harness.experiment import store
     from harness.places import cache_dir
+    from harness.replay import coordinate as coordinates
     from harness.replay import explore as walking
     from harness.report.terminal import terminal
 
-    again = _again(args, cfg) if args.again else None
-    cells = [] if again is not None else _cells(args, cfg)
+    asked = _again(args, cfg)
+    cells = [] if asked else _cells(args, cfg)
     kept = store.Run(Path("results").absolute(), "explore")
     place = kept.directory / "coordinates"
     args.kept = f"what was found is kept in {place}"
+    walks: list[Walk] = []
     try:
         with terminal(view=args.view) as listen:
-            def told(event: Any) -> None:
+
+            def told(event: Event) -> None:
                 kept.log(event)
                 listen(event)
 
-            names = [again.kernel] if again is not None else [cell.kernel for cell in cells]
-            stands = {name: _stand(cfg, name, cache_dir(), told) for name in dict.fromkeys(names)}
-            walk = walking.Walk(stands, kept.directory, _command(args), _today(), told, args.first)
-            if again is not None:
-                walk.wanted, walk.first = again.signature, True
-                points = _points_again(again, cfg)
-            else:
-                points = list(_points(args, cfg, cells))
-            found = walk.run(points, args.budget)
+            kernels = [each.kernel for _path, each in asked] or [cell.kernel for cell in cells]
+            stands = {name: _stand(cfg, name, cache_dir(), told) for name in dict.fromkeys(kernels)}
+
+            def walk(points: Sequence[Point], first: bool, wanted: str = "") -> Walk:
+                made = walking.Walk(
+                    stands, kept.directory, _command(args), _today(), told, first, wanted
+                )
+                made.boots = walks[-1].boots if walks else 0  # they are numbered
+                walks.append(made)
+                made.run(points, args.budget)
+                return made
+
+            if not asked:
+                walk(list(_points(args, cfg, cells)), args.first)
+            for path, each in asked:
+                found = walk(_points_again(each, cfg), True, each.signature).found
+                if found and args.update:
+                    coordinates.write(next(iter(found.values())), path)
     finally:
         kept.close()
-    for each in found if args.view != "json" else ():
+    return _ended(walks, place, args.view == "json")
+
+
+def _ended(walks: Sequence[Walk], place: Path, quiet: bool) -> int:
+    """Says what was found; the exit code."""
+    found = [each for walk in walks for each in walk.found.values()]
+    for each in () if quiet else found:
         print(f"{each.cell}: {each.signature}")
         at = f"seed {each.seed} shift {each.shift} trial {each.trial}"
         print(f"  {at}: {each.order or 'in no order'}")
         print(f"  harness replay {(place / each.name).relative_to(Path.cwd())}.toml")
-    print(f"{len(found)} distinct exposures, {walk.exposed} exposed of {walk.boots} boots")
-    if found:
+    boots, exposed = walks[-1].boots, sum(walk.exposed for walk in walks)
+    print(f"{len(found)} distinct exposures, {exposed} boots of {boots} exposed")
+    if all(walk.found for walk in walks):
         return EXIT_EXPECTED
-    if walk.untested == walk.boots:
-        from harness.errors import EXIT_CANNOT_TEST
-
-        return EXIT_CANNOT_TEST
-    return EXIT_UNEXPECTED
+    untested = sum(walk.untested for walk in walks)
+    return EXIT_CANNOT_TEST if untested == boots else EXIT_UNEXPECTED
 
 
-def _stand(cfg: Config, kernel: str, cache: Path, listen: Any) -> Stand:
+def _stand(cfg: Config, kernel: str, cache: Path, listen: Listener) -> Stand:
     from harness.kernel import build
     from harness.replay.stand import Stand
 
@@ -170,7 +190,7 @@ def _cells(args: argparse.Namespace, cfg: Config) -> list[Cell]:
     return cells
 
 
-def _points(args: argparse.Namespace, cfg: Config, cells: Sequence[Cell]) -> Any:
+def _points(args: argparse.Namespace, cfg: Config, cells: Sequence[Cell]) -> Iterator[Point]:
     from harness.replay import explore as walking
 
     trials = args.trials or (TRIALS_UNARMED if args.windows or args.unarmed else TRIALS_ARMED)
@@ -182,19 +202,26 @@ def _points(args: argparse.Namespace, cfg: Config, cells: Sequence[Cell]) -> Any
     return walking.points(cells, args.seeds, args.shifts, trials, draw)
 
 
-def _again(args: argparse.Namespace, cfg: Config) -> Coordinate:
+def _again(args: argparse.Namespace, cfg: Config) -> list[tuple[Path, Coordinate]]:
+    """The coordinates of --again, with their files."""
     from harness.replay import coordinate as coordinates
     from harness.replay import replaying
 
-    if args.kernel or args.filesystem or args.workload or args.windows or args.unarmed:
+    if args.again and any(
+        (args.kernel, args.filesystem, args.workload, args.windows, args.unarmed, args.trials)
+    ):
         raise UsageError("--again has all of that from the file", hint="harness explore --help")
-    path = replaying.find(args.again, cfg.root)
-    coordinate = coordinates.read(path)
-    replaying.names(coordinate, cfg, path)
-    return coordinate
+    if args.update and not args.again:
+        raise UsageError("--update goes with --again", hint="harness explore --help")
+    asked = []
+    for name in args.again:
+        path = replaying.find(name, cfg.root)
+        asked.append((path, coordinates.read(path)))
+        replaying.names(asked[-1][1], cfg, path)
+    return asked
 
 
-def _points_again(coordinate: Coordinate, cfg: Config) -> Any:
+def _points_again(coordinate: Coordinate, cfg: Config) -> list[Point]:
     """Where it was first, then near it: other seeds, other shifts, more trials."""
     from dataclasses import replace
 
@@ -220,9 +247,10 @@ def _command(args: argparse.Namespace) -> str:
     for option in ("seeds", "shifts"):
         span = getattr(args, option)
         words += [f"--{option}", f"{span[0]}..{span[-1]}"]
-    for option in ("trials", "again"):
-        if getattr(args, option):
-            words += [f"--{option}", str(getattr(args, option))]
+    if args.trials:
+        words += ["--trials", str(args.trials)]
+    if args.again:
+        words = ["harness", "explore", "--again", *args.again]
     words += [f"--{option}" for option in ("windows", "unarmed", "first") if getattr(args, option)]
     return shlex.join(words)
 
