@@ -76,9 +76,10 @@ def script(commands: Sequence[str]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def digest(commands: Sequence[str], spec: MachineSpec, cache: Path) -> str:
-    """sha256 of the initramfs of a ReplayMachine of these arguments, which is not written."""
-    archives, told = _image(whole(commands, spec), spec, cache)
+def digest(spec: MachineSpec, cache: Path) -> str:
+    """sha256 of the initramfs of a ReplayMachine, which is not written."""
+    assert spec.told is not None
+    archives, told = _image(whole(spec.told.commands, spec), spec, cache)
     sha = hashlib.sha256()
     for archive in archives:
         sha.update(archive.read_bytes())
@@ -100,15 +101,18 @@ def _image(
     return archives, initramfs.newc({"init": entry})
 
 
-def write_image(image: Path, commands: Sequence[str], spec: MachineSpec, cache: Path) -> str:
-    """Write the initramfs; its sha256."""
-    archives, last = _image(commands, spec, cache)
-    told = image.with_name("replay.cpio")
-    told.write_bytes(last)
-    initramfs.join(image, [*archives, told])
-    told.unlink()
+def write_image(image: Path, spec: MachineSpec, cache: Path) -> tuple[list[Path], str]:
+    """Write the initramfs; the archives it is made of, and its sha256.
+
+    The last of them is beside it, and stays.
+    """
+    assert spec.told is not None
+    archives, last = _image(whole(spec.told.commands, spec), spec, cache)
+    mine = image.with_name("told.cpio")
+    mine.write_bytes(last)
+    initramfs.join(image, [*archives, mine])
     with image.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return [*archives, Path(mine.name)], hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def answers(console: str, commands: Sequence[str]) -> dict[str, Completed]:

@@ -15,7 +15,7 @@ import re
 import shlex
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -35,6 +35,7 @@ CMDLINE = (
     "null_blk.nr_devices=0",
 )  # fmt: skip
 _LOOK_S = 0.2
+WHOLE = slice(None)
 _PAGE = 1 << 16
 
 
@@ -103,24 +104,19 @@ class ReplayMachine:
     def __init__(
         self,
         spec: MachineSpec,
-        shift: int,
-        commands: Sequence[str],
         directory: Path,
         cache: Path,
         listen: Listener = silent,
         name: str = "guest",
-        limit_s: float = 600.0,
     ) -> None:
-        """`commands`: in their order, each as it will be given to run().
-
-        limit_s: for all of them, of the host's time, boot not included.
-        """
-        self.spec, self.shift, self.directory, self.name = spec, shift, directory, name
-        self.commands = orders.whole(commands, spec)
+        """`spec` says what it is told; what it leaves is in `directory`, which is made."""
+        assert spec.told is not None
+        self.spec, self.told, self.directory, self.name = spec, spec.told, directory, name
+        self.commands = orders.whole(spec.told.commands, spec)
         self.recording: Recording | None = None
         self.wall: dict[str, float] = {}
         self.keep_disk = False
-        self._cache, self._listen, self._limit_s = cache, listen, limit_s
+        self._cache, self._listen = cache, listen
         self._process: process.Process | None = None
         self._killed = False
         self._answers: dict[str, Completed] = {}
@@ -170,12 +166,11 @@ class ReplayMachine:
         image, began = here / "initramfs.cpio", time.monotonic()
         memory = os.memfd_create("guest", os.MFD_CLOEXEC)
         try:
-            written = orders.write_image(image, self.commands, self.spec, self._cache)
-            argv = command(self.spec, image, self.shift, self._log, f"/proc/self/fd/{memory}")
-            text = f"#!/bin/sh\n# The machine of {self.name}, {self.shift=}.\n"
-            shown = command(self.spec, image, self.shift, Path("/dev/stdout"), "/dev/shm/guest")
-            (here / "qemu-cmd").write_text(text + shlex.join(shown) + "\n")
-            self._say("boot", f"booting {self.spec.bzimage.name} (icount, shift {self.shift})")
+            archives, written = orders.write_image(image, self.spec, self._cache)
+            shift = self.told.shift
+            argv = command(self.spec, image, shift, self._log, f"/proc/self/fd/{memory}")
+            self._write_qemu_cmd(archives)
+            self._say("boot", f"booting {self.spec.bzimage.name} (icount, shift {shift})")
             with process.Process(argv, (memory,), here / "qemu-stderr") as running:
                 self._process = running
                 status = self._wait(running)
@@ -199,12 +194,25 @@ class ReplayMachine:
                 hint="grep NULL_BLK vm/kconfig/guest.config",
             )
 
+    def _write_qemu_cmd(self, archives: Sequence[Path]) -> None:
+        """What boots the same machine again, by hand, and says all on the terminal."""
+        by_hand = command(
+            self.spec, Path("initramfs.cpio"), self.told.shift, Path("/dev/stdout"), "memory"
+        )
+        text = (
+            f"#!/bin/sh\n# The machine of {self.name} again, to its end.\n"
+            'set -e\ncd "$(dirname "$0")"\n'
+            f"cat {shlex.join(map(str, archives))} >initramfs.cpio\n"
+            f"exec {shlex.join(by_hand)}\n"
+        )
+        (self.directory / "qemu-cmd").write_text(text)
+
     def _wait(self, running: process.Process) -> int | None:
         """Its exit status; None: it was not done in time, and is killed."""
         if self.spec.gdb is not None:
             self._say("boot", "waits for gdb", gdb=str(self.spec.gdb))
         boot = self.spec.limit_s(self.spec.boot_timeout_s)
-        limit = boot + (self._limit_s if self.spec.gdb is None else boot)
+        limit = boot + self.spec.limit_s(self.told.limit_s)
         end, started = time.monotonic() + limit, time.monotonic()
         while True:
             try:
@@ -276,17 +284,25 @@ class ReplayMachine:
         """All that the serial console said."""
         return self._log.read_bytes() if self._log.exists() else b""
 
-    def splats(self) -> list[Splat]:
-        """The kernel's complaints on the console."""
-        return splat.scan(self.console())
+    def splats(self, part: slice = WHOLE) -> list[Splat]:
+        """The kernel's complaints on the console, or on these bytes of it."""
+        return splat.scan(self.console()[part])
+
+    def await_console(self, text: bytes, timeout_s: float) -> int:
+        """The offset behind the last place of `text` on the console; it says nothing more.
+
+        InfraError when it is not there.
+        """
+        at = self.console().rfind(text)
+        if at < 0:
+            raise InfraError(
+                f"{self.name}: the console did not say {text.decode(errors='replace').strip()!r}",
+                hint=f"less {self._log}",
+            )
+        return at + len(text)
 
     def _say(self, kind: str, message: str, **data: object) -> None:
         self._listen(Event(kind, self.name, message, data=data))
-
-
-def programs_of(programs: Mapping[str, Path], keys: Sequence[str]) -> dict[str, Path]:
-    """Those that a replay takes along: one that is not run must not make it another machine."""
-    return {key: programs[key] for key in keys}
 
 
 def _text(log: Path) -> str:

@@ -73,7 +73,7 @@ def drawn(cfg: Config, cell: Cell, seed: int, shift: int) -> tuple[Window, ...]:
         low, high = map(math.log, DELAYS_US)
         delay = round(math.exp(rng.uniform(low, high)))
         found.setdefault(name, Window(name=name, delay_us=delay))
-    # Where all of its own are drawn, one is named twice: the reproducer arms it as it is named last.
+    # With all of its own drawn, one is named twice: the reproducer arms it as named last.
     counting = next((name for name in own if name not in found), own[0])
     return (Window(name=counting, delay_us=0), *found.values())
 

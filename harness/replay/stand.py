@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,10 +15,11 @@ from harness.config import Config
 from harness.events import Listener, silent
 from harness.experiment import allow, cell, facts
 from harness.experiment.cell import Attempt
-from harness.experiment.plan import Cell, program_key
-from harness.experiment.preflight import Job, commands
+from harness.experiment.plan import Cell
+from harness.experiment.preflight import Job
+from harness.experiment.told import told
 from harness.experiment.trial import Trial
-from harness.guest import orders, qemu, replay, symbols
+from harness.guest import orders, qemu, symbols
 from harness.guest.programs import compile_workloads
 from harness.guest.replay import Recording, ReplayMachine
 from harness.guest.spec import MachineSpec
@@ -103,30 +104,20 @@ class Stand:
             device=orders.DEVICE,
         )
 
-    def spec(self, one: Cell, gdb: Path | None = None) -> MachineSpec:
-        """The machine, with the cell's own program in it and no other."""
-        source = program_key(self.cfg.workload[one.workload].source)
-        programs = replay.programs_of(self.programs, ["preflight", source])
-        spec = MachineSpec.of(self.guest, self.image.bzimage, qemu.COUNTED, programs)
-        return dataclasses.replace(spec, gdb=gdb)
-
-    def told(self, job: Job) -> Sequence[str]:
-        """What the guest is told at its start that it will be asked."""
-        return [*commands(job), cell.command(job)]
+    def spec(self, one: Cell, shift: int, gdb: Path | None = None) -> MachineSpec:
+        """The machine, with the cell's own program in it and no other, and what it is told."""
+        spec = MachineSpec.of(self.guest, self.image.bzimage, qemu.COUNTED, self.programs)
+        return dataclasses.replace(told(self.job(one), spec, shift), gdb=gdb)
 
     def initramfs(self, one: Cell) -> str:
         """sha256 of what the cell's guest boots from."""
-        return orders.digest(self.told(self.job(one)), self.spec(one), self.cache)
+        return orders.digest(self.spec(one, 0), self.cache)
 
     def machine(
         self, one: Cell, shift: int, directory: Path, gdb: Path | None = None
     ) -> ReplayMachine:
         """The cell's machine, not started; with a socket that gdb will come to, it waits there."""
-        job = self.job(one)
-        return self._machines(
-            self.spec(one, gdb), shift, self.told(job), directory, self.cache, silent, one.name,
-            limit_s=job.timeout_s * qemu.COUNTED.slowdown,
-        )  # fmt: skip
+        return self._machines(self.spec(one, shift, gdb), directory, self.cache, silent, one.name)
 
     def run(self, one: Cell, machine: ReplayMachine, directory: Path) -> Shot:
         """Boots machine(), and says what came of it. Its files are left in `directory`."""

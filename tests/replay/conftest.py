@@ -13,7 +13,7 @@ import pytest
 
 from harness.guest import initramfs, qemu
 from harness.guest.replay import ReplayMachine
-from harness.guest.spec import MachineSpec
+from harness.guest.spec import MachineSpec, Told
 from harness.replay.coordinate import Coordinate
 from harness.words import Window
 
@@ -59,10 +59,9 @@ def machine(
         spec = MachineSpec(
             bzimage=image, cpus=2, memory_mib=64, disk_mib=4, boot_timeout_s=1.0,
             accelerator=qemu.Accelerator("icount", 1.0, "a test"), programs={"races/one": program},
+            told=Told(commands, 5, 1.0),
         )  # fmt: skip
-        return ReplayMachine(
-            spec, 5, commands, tmp_path / name, tmp_path / "cache", name=name, limit_s=1.0
-        )
+        return ReplayMachine(spec, tmp_path / name, tmp_path / "cache", name=name)
 
     return make
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -44,17 +45,20 @@ def test_the_initramfs_is_known_before_the_boot(machine: Make) -> None:
     running = machine()
     with running:
         assert running.recording is not None
-    told = orders.digest(("mkfs /dev/nullb0", "races/one --trials 3"), running.spec, running._cache)
-    assert running.recording.initramfs == told
-    other = orders.digest(("mkfs /dev/nullb0",), running.spec, running._cache)
-    assert other != told
+    told = running.spec.told
+    assert running.recording.initramfs == orders.digest(running.spec, running._cache)
+    assert told is not None
+    other = replace(running.spec, told=replace(told, commands=("mkfs /dev/nullb0",)))
+    assert orders.digest(other, running._cache) != running.recording.initramfs
 
 
 def test_nothing_is_left_but_what_a_person_may_want(machine: Make) -> None:
     with machine() as running:
         pass
+    text = (running.directory / "qemu-cmd").read_text()
+    assert "told.cpio >initramfs.cpio" in text and "memfd" not in text and "/proc/" not in text
     left = {path.name for path in running.directory.iterdir()}
-    assert left == {"console.log", "qemu-cmd", "qemu-stderr"}
+    assert left == {"console.log", "qemu-cmd", "qemu-stderr", "told.cpio"}
 
 
 @pytest.mark.parametrize(
