@@ -94,7 +94,7 @@ def run_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--mode", choices=("armed", "unarmed", "replay"),
-        help="windows armed, not armed, or in machines that repeat",
+        help="armed, unarmed, or in machines that repeat",
     )
     parser.add_argument(
         "--bench", action="append", default=[], metavar="NAME",

@@ -66,23 +66,18 @@ def names(coordinate: Coordinate, cfg: Config, path: Path) -> None:
 
 def check(coordinate: Coordinate, stand: Stand, path: Path) -> None:
     """InfraError when what is here is not what it was recorded with: it would be another boot."""
-    here = {
-        "kernel": (f"{stand.image.kernel} {stand.image.id}", coordinate.kernel_id, stand.image.id),
-        "bzImage": (
-            f"sha256 {bzimage_digest(stand.image)[:12]}",
-            coordinate.bzimage, bzimage_digest(stand.image),
-        ),
-        "QEMU": (stand.qemu, coordinate.qemu, stand.qemu),
-        "initramfs": (
-            "its tools or programs", coordinate.initramfs,
-            stand.initramfs(cell_of(stand.cfg, coordinate)),
-        ),
-    }  # fmt: skip
-    for what, (shown, then, now) in here.items():
+    one = cell_of(stand.cfg, coordinate)
+    pairs = {
+        "kernel": (coordinate.kernel_id, stand.image.id),
+        "bzImage": (coordinate.bzimage, bzimage_digest(stand.image)),
+        "QEMU": (coordinate.qemu, stand.qemu),
+        "initramfs (tools or programs)": (coordinate.initramfs, stand.initramfs(one)),
+    }
+    for what, (then, now) in pairs.items():
         if then != now:
-            was = then if what in ("kernel", "QEMU") else f"sha256 {then[:12]}"
+            was, here = (each[:12] if len(each) == 64 else each for each in (then, now))
             raise InfraError(
-                f"{path}: recorded with another {what}: {was}, here it is {shown}",
+                f"{path}: recorded with another {what}: {was}, here it is {here}",
                 hint=f"harness explore --again {shlex.quote(str(path))}",
             )
 
