@@ -6,11 +6,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from harness.errors import BootError, InfraError, MachineLostError, WorkloadTimeoutError
 from harness.guest import orders
+from harness.guest.process import Process
 from harness.guest.replay import ReplayMachine
 
 Make = Callable[..., ReplayMachine]
@@ -122,3 +124,38 @@ def test_half_a_report_is_none() -> None:
     whole = f"harness: answer 0 status 0\n> > text\n! bad\n[ 1.0] {orders.DONE}\n"
     done = orders.answers(whole, ["true"])["true"]
     assert (done.status, done.stdout, done.stderr) == (0, "> text\n", "bad\n")
+
+
+def test_ctrl_c_leaves_no_qemu(
+    machine: Make, fake_qemu: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_qemu(ends="hangs")
+    pids: list[int] = []
+
+    def interrupted(self: Process, _timeout_s: float | None) -> int:
+        pids.append(self.pid)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Process, "wait", interrupted)
+    running = machine()
+    with pytest.raises(KeyboardInterrupt):
+        running.__enter__()
+    assert not Path(f"/proc/{pids[0]}").exists()  # ended, and reaped
+    assert not (running.directory / "initramfs.cpio").exists()
+
+
+def test_it_can_be_ended_from_another_thread(
+    machine: Make, fake_qemu: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a run does on Ctrl-C with several guests."""
+    fake_qemu(ends="hangs")
+    running = machine()
+    whole = Process.wait
+
+    def wait(self: Process, timeout_s: float | None) -> int:
+        running.kill()
+        return whole(self, timeout_s)
+
+    monkeypatch.setattr(Process, "wait", wait)
+    with pytest.raises((InfraError, MachineLostError)), running:
+        running.run("races/one --trials 3")
