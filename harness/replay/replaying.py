@@ -12,7 +12,6 @@ from harness.config import Config, nearest
 from harness.errors import InfraError, UsageError
 from harness.events import Event, Listener
 from harness.experiment import facts
-from harness.guest.replay import Recording
 from harness.kernel import build, image
 from harness.kernel.image import Image
 from harness.replay import coordinate as coordinates
@@ -45,12 +44,29 @@ def find(name: str, root: Path) -> Path:
     )
 
 
-def kernel(coordinate: Coordinate, cfg: Config, cache: Path, listen: Listener) -> Image:
-    """Its image: kept in the cache, or built again, if that gives the same one; InfraError."""
+def kernel(
+    coordinate: Coordinate, cfg: Config, cache: Path, listen: Listener, path: Path
+) -> Image:
+    """Its image: kept in the cache, or built again.
+
+    InfraError, before anything is built, where that would be another kernel.
+    """
     kept = image.load(cache / "kernels" / coordinate.kernel / "images", coordinate.kernel_id)
     if kept is not None:
         return kept
+    now = build.resolve(coordinate.kernel, cfg, cache, listen).identity
+    if now != coordinate.kernel_id:
+        raise another("kernel", coordinate.kernel_id, now, path)
     return build.ensure(coordinate.kernel, cfg, cache, listen)
+
+
+def another(what: str, then: str, now: str, path: Path) -> InfraError:
+    """What is said where a coordinate cannot be replayed, with the way to go on."""
+    was, here = (each[:12] if len(each) == 64 else each for each in (then, now))
+    return InfraError(
+        f"{path}: recorded with another {what}: {was}, here it is {here}",
+        hint=f"harness explore --again {shlex.quote(str(path))}",
+    )
 
 
 def names(coordinate: Coordinate, cfg: Config, path: Path) -> None:
@@ -68,18 +84,14 @@ def check(coordinate: Coordinate, stand: Stand, path: Path) -> None:
     """InfraError when what is here is not what it was recorded with: it would be another boot."""
     one = cell_of(stand.cfg, coordinate)
     pairs = {
-        "kernel": (coordinate.kernel_id, stand.image.id),
         "bzImage": (coordinate.bzimage, bzimage_digest(stand.image)),
         "QEMU": (coordinate.qemu, stand.qemu),
+        "guest": (coordinate.machine, stand.machine_line(one, coordinate.shift)),
         "initramfs (tools or programs)": (coordinate.initramfs, stand.initramfs(one)),
     }
     for what, (then, now) in pairs.items():
         if then != now:
-            was, here = (each[:12] if len(each) == 64 else each for each in (then, now))
-            raise InfraError(
-                f"{path}: recorded with another {what}: {was}, here it is {here}",
-                hint=f"harness explore --again {shlex.quote(str(path))}",
-            )
+            raise another(what, then, now, path)
 
 
 def repeats(
@@ -104,20 +116,8 @@ def difference(coordinate: Coordinate, shot: Shot) -> str:
     recording = shot.recording
     if recording is None:
         return shot.trouble or "it did not come to its end"
-    return _of_machine(coordinate, recording) or _of_trace(coordinate, recording)
-
-
-def _of_machine(coordinate: Coordinate, recording: Recording) -> str:
-    if recording.machine != coordinate.machine:
-        return f"another machine: {recording.machine}"
-    return ""
-
-
-def _of_trace(coordinate: Coordinate, recording: Recording) -> str:
     if recording.trace != coordinate.trace:
         return coordinates.first_difference(recording.console, coordinate.lines) or "its console"
     if recording.memory != coordinate.memory:
         return "its console is the same, the guest's memory is not"
     return ""
-
-

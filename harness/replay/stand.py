@@ -19,7 +19,7 @@ from harness.experiment.plan import Cell
 from harness.experiment.preflight import Job
 from harness.experiment.told import told
 from harness.experiment.trial import Trial
-from harness.guest import orders, qemu, symbols
+from harness.guest import orders, qemu, replay, symbols
 from harness.guest.programs import compile_workloads
 from harness.guest.replay import Recording, ReplayMachine
 from harness.guest.spec import MachineSpec
@@ -112,6 +112,13 @@ class Stand:
     def initramfs(self, one: Cell) -> str:
         """sha256 of what the cell's guest boots from."""
         return orders.digest(self.spec(one, 0), self.cache)
+
+    def machine_line(self, one: Cell, shift: int) -> str:
+        """QEMU's command line for the cell, without paths."""
+        place = Path()
+        return replay.machine_line(
+            replay.command(self.spec(one, shift), place, shift, place, str(place))
+        )
 
     def machine(
         self, one: Cell, shift: int, directory: Path, gdb: Path | None = None

@@ -284,7 +284,7 @@ def replay(args: argparse.Namespace, cfg: Config) -> int:
             terminal(view=args.view) as listen,
             tempfile.TemporaryDirectory(prefix="harness-replay-") as place,
         ):
-            image = replaying.kernel(each, cfg, cache, listen)
+            image = replaying.kernel(each, cfg, cache, listen, path)
             stand = Stand(cfg, image, cache, cfg.plan[PLAN].guest, listen)
             replaying.check(each, stand, path)
             if args.gdb:

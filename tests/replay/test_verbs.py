@@ -28,13 +28,16 @@ class Stand:
     """What the verbs need of replay.stand.Stand."""
 
     recordings: Iterator[Recording | None]
-    qemu, initramfs_now = "QEMU 7.2", "c" * 64
+    qemu, initramfs_now, line_now = "QEMU 7.2", "c" * 64, "qemu"
 
     def __init__(self, cfg: Any, image: Any, *_rest: Any) -> None:
         self.cfg, self.image = cfg, image
 
     def initramfs(self, _one: Any) -> str:
         return self.initramfs_now
+
+    def machine_line(self, _one: Any, shift: int) -> str:
+        return f"{self.line_now} -icount shift={shift}"
 
     def shoot(self, _one: Any, _shift: int, _directory: Path) -> Shot:
         recording = next(self.recordings)
@@ -55,6 +58,9 @@ def stored(
     )  # fmt: skip
     write(made, project.root / replaying.PLACE / "one.toml")
 
+    class Resolved:
+        identity = made.kernel_id
+
     class Kernel:
         kernel, id, bzimage = "control", made.kernel_id, tmp_path / "bzImage"
 
@@ -62,6 +68,7 @@ def stored(
     monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(image, "load", lambda _images, _id: None)
     monkeypatch.setattr(build, "ensure", lambda *_: Kernel())
+    monkeypatch.setattr(build, "resolve", lambda *_: Resolved)
     for module in (replaying, stand):
         monkeypatch.setattr(module, "bzimage_digest", lambda _image: made.bzimage)
     monkeypatch.setattr(stand, "Stand", Stand)
@@ -98,6 +105,7 @@ def test_memory_alone_is_enough_to_differ(
 @pytest.mark.parametrize(
     ("attribute", "value", "words"),
     [
+        ("line_now", "qemu -m 2G", "recorded with another guest: qemu -icount"),
         ("qemu", "QEMU 9.0", "recorded with another QEMU: QEMU 7.2, here it is QEMU 9.0"),
         ("initramfs_now", "0" * 64, "recorded with another initramfs (tools or programs): ccccc"),
     ],
@@ -110,6 +118,19 @@ def test_what_cannot_be_the_same_is_125_and_says_how_to_go_on(
     assert replay([], "one") == 125
     said = capsys.readouterr().err
     assert words in said and "try: harness explore --again" in said
+
+
+def test_another_kernel_is_not_built(
+    stored: Coordinate, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Other:
+        identity = "ba9876543210"
+
+    monkeypatch.setattr(build, "resolve", lambda *_: Other)
+    monkeypatch.setattr(build, "ensure", lambda *_: pytest.fail("it was built"))
+    assert replay([], "one") == 125
+    said = capsys.readouterr().err
+    assert "recorded with another kernel: 0123456789ab, here it is ba9876543210" in said
 
 
 def test_a_host_at_fault_is_125(stored: Coordinate, capsys: pytest.CaptureFixture[str]) -> None:
