@@ -99,13 +99,13 @@ class Walk:
     exposed: int = 0
     untested: int = 0
     done: set[str] = field(default_factory=set)  # races that are left
-    _began: float = field(default_factory=time.monotonic)
+    began: float = field(default_factory=time.monotonic)
 
     def run(self, walk: Sequence[Point], budget_s: float | None) -> list[Coordinate]:
         """All points, or as many as there is time for; what was found, in the order of finding."""
         booted = 0
         for number, point in enumerate(walk, 1):
-            passed = time.monotonic() - self._began
+            passed = time.monotonic() - self.began
             if budget_s is not None and passed > budget_s:
                 text = f"the budget is used up after {number - 1} of {len(walk)} boots"
                 self.listen(Event("note", "explore", text))
@@ -113,7 +113,7 @@ class Walk:
             if self.first and point.cell.workload in self.done:
                 continue
             self._look(point, number, len(walk))
-            passed, booted = time.monotonic() - self._began, booted + 1
+            passed, booted = time.monotonic() - self.began, booted + 1
             left = passed / booted * self._left(walk[number:])
             if budget_s is not None:
                 left = min(left, max(0.0, budget_s - passed))

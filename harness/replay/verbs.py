@@ -17,7 +17,7 @@ from harness.events import Event, Listener
 from harness.options import known, view_options, whole
 
 if TYPE_CHECKING:
-    from harness.config import Config
+    from harness.config import Config, RunMode
     from harness.experiment.plan import Cell
     from harness.replay.coordinate import Coordinate
     from harness.replay.explore import Point, Walk
@@ -131,7 +131,8 @@ def explore(args: argparse.Namespace, cfg: Config) -> int:
                 made = walking.Walk(
                     stands, kept.directory, _command(args), _today(), told, first, wanted
                 )
-                made.boots = walks[-1].boots if walks else 0  # they are numbered
+                if walks:  # boots are numbered, and the budget is of all of them
+                    made.boots, made.began = walks[-1].boots, walks[-1].began
                 walks.append(made)
                 made.run(points, args.budget)
                 return made
@@ -156,7 +157,8 @@ def _ended(walks: Sequence[Walk], place: Path, quiet: bool) -> int:
         print(f"  {at}: {each.order or 'in no order'}")
         print(f"  harness replay {(place / each.name).relative_to(Path.cwd())}.toml")
     boots, exposed = walks[-1].boots, sum(walk.exposed for walk in walks)
-    print(f"{len(found)} distinct exposures, {exposed} boots of {boots} exposed")
+    if not quiet:
+        print(f"{len(found)} distinct exposures, {exposed} boots of {boots} exposed")
     if all(walk.found for walk in walks):
         return EXIT_EXPECTED
     untested = sum(walk.untested for walk in walks)
@@ -176,10 +178,9 @@ def _cells(args: argparse.Namespace, cfg: Config) -> list[Cell]:
     from harness.experiment import plan as plans
 
     known("plan", PLAN, cfg.plan)
-    mode = "unarmed" if args.unarmed else "armed"
+    modes: list[RunMode] = ["unarmed" if args.unarmed else "armed"]
     every = plans.cells(
-        cfg, PLAN, args.kernel or ["control"], args.filesystem, args.workload,
-        1, 1, [mode],  # type: ignore[list-item]
+        cfg, PLAN, args.kernel or ["control"], args.filesystem, args.workload, 1, 1, modes
     )  # fmt: skip
     races = [each for each in every if each.kind == "race"]
     cells = [each for each in races if each.open or each.role != "control"]

@@ -128,7 +128,7 @@ def test_a_wanted_signature_is_waited_for(tmp_path: Path, coordinate: Coordinate
 def test_a_budget_ends_it_and_keeps_what_was_found(tmp_path: Path, coordinate: Coordinate) -> None:
     stand = Stand(lambda _cell, _shift: (1, "x"), coordinate)
     one = walk(stand, tmp_path)
-    one._began -= 100
+    one.began -= 100
     assert one.run(list(points([CELL], range(1, 10), [2], 1)), 50) == []
     assert stand.shots == []
 
