@@ -27,7 +27,7 @@ from harness.replay.stand import Shot, Stand
 # Change points of one boot (PCT: a race needs few), and how long each holds a racer.
 MOST_POINTS = 3
 DELAYS_US = (10, 50_000)
-OWN_WEIGHT = 3  # a race's own windows are drawn so many times as often as any other
+OWN_WEIGHT = 4  # a race's own windows are drawn so many times as often as any other
 
 
 @dataclass(frozen=True)
@@ -62,10 +62,11 @@ def drawn(cfg: Config, cell: Cell, seed: int, shift: int) -> tuple[Window, ...]:
     """
     kind = cfg.filesystem[cell.filesystem].type
     own = _names(cfg.workload[cell.workload].windows.get(kind, ()))
-    others = [
-        name for entry in cfg.workload.values() for name in _names(entry.windows.get(kind, ()))
-    ]
-    pool = sorted(set(own)) * OWN_WEIGHT + sorted(set(others) - set(own))
+    # The first window of another race is inside what its racer A does, which this one does not.
+    every = [entry.windows.get(kind, []) for entry in cfg.workload.values()]
+    others = {name for windows in every for name in _names(windows)}
+    others -= {windows[0].name for windows in every if windows}
+    pool = sorted(set(own)) * OWN_WEIGHT + sorted(others - set(own))
     rng = random.Random(f"{cell.name} {seed} {shift}")
     found: dict[str, Window] = {}
     for _ in range(rng.randint(1, MOST_POINTS)):
@@ -74,7 +75,7 @@ def drawn(cfg: Config, cell: Cell, seed: int, shift: int) -> tuple[Window, ...]:
         delay = round(math.exp(rng.uniform(low, high)))
         found.setdefault(name, Window(name=name, delay_us=delay))
     # With all of its own drawn, one is named twice: the reproducer arms it as named last.
-    counting = next((name for name in own if name not in found), own[0])
+    counting = next((name for name in reversed(own) if name not in found), own[0])
     return (Window(name=counting, delay_us=0), *found.values())
 
 
