@@ -26,6 +26,7 @@ from harness.errors import (
 from harness.events import Event, Listener
 from harness.nightly import verb as nightly_verb
 from harness.options import Parser, Version, known
+from harness.replay import verbs as replay_verbs
 from harness.report import verb as report_verb
 from harness.series import verbs as series_verbs
 
@@ -309,6 +310,7 @@ def _parser() -> argparse.ArgumentParser:
     _verb(
         verbs, "list", list_, "show everything in harness.toml", "harness --config other.toml list"
     )
+    replay_verbs.register(verbs, _verb, _config)
     afterwards.register(verbs, _verb, _config)
     _verb(verbs, "doctor", doctor, "say what this machine has and lacks", "harness doctor")
     _verb(

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+PLACE = "workloads/coordinates"  # as in harness/replay/replaying.py
 SHELLS = ("bash", "zsh", "fish")
 ASKED = "_ARGCOMPLETE"  # argcomplete's own word for "a shell is asking"
 
@@ -48,7 +49,8 @@ def _kind(action: argparse.Action) -> str:
     return {
         "kernel": "kernel", "kernels": "kernel", "filesystem": "filesystem",
         "workload": "workload", "plan": "plan", "guest": "guest", "run": "run", "cell": "cell",
-        "first": "run", "second": "run", "resume": "run",
+        "first": "run", "second": "run", "resume": "run", "coordinates": "coordinate",
+        "again": "coordinate",
     }.get(action.dest, "")  # fmt: skip
 
 
@@ -57,6 +59,8 @@ def _names(
 ) -> Callable[..., Iterable[str]]:
     def names(parsed_args: argparse.Namespace, **_: Any) -> Iterable[str]:
         try:
+            if kind == "coordinate":
+                return [path.stem for path in load(parsed_args).root.glob(f"{PLACE}/*.toml")]
             if kind in ("run", "cell"):
                 return list(_of_runs(kind, parsed_args))
             return list(getattr(load(parsed_args), kind))

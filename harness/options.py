@@ -93,7 +93,8 @@ def run_options(parser: argparse.ArgumentParser) -> None:
         "--budget", type=whole(_SECONDS), metavar="SECONDS", help="for all cells, likewise"
     )
     parser.add_argument(
-        "--mode", choices=("armed", "unarmed"), help="with windows armed only, or without only"
+        "--mode", choices=("armed", "unarmed", "replay"),
+        help="armed, unarmed, or in machines that repeat",
     )
     parser.add_argument(
         "--bench", action="append", default=[], metavar="NAME",

@@ -16,6 +16,8 @@ Role = Literal["control", "stock", "candidate"]
 Accel = Literal["auto", "kvm", "tcg"]
 WorkloadKind = Literal["race", "gate", "bench"]
 Mode = Literal["armed", "unarmed"]
+# Of a run: as its plan says, or "replay": armed, in machines that do the same every time.
+RunMode = Literal["armed", "unarmed", "replay"]
 ExecutorKind = Literal["local", "dask"]
 
 USUAL_RATE = 0.9  # of a race that must fire, see Workload.min_rate

@@ -22,7 +22,7 @@ from typing import Any
 from harness.config import Config, Guest, Plan, Tree
 from harness.errors import UsageError
 from harness.experiment.cell import Attempt
-from harness.experiment.plan import Cell
+from harness.experiment.plan import Cell, replays
 from harness.experiment.statistics import trials_needed
 from harness.experiment.verdict import Verdict
 from harness.guest.qemu import PROGRAM
@@ -98,7 +98,9 @@ def rerun(cfg: Config, document: Mapping[str, Any], cell: Cell, trials: int) -> 
     if cell.needs_fire and cell.min_rate < 1:
         # --trials is for all cells, and fewer cannot show the rate.
         trials = max(trials, trials_needed(cell.min_rate))
-    if len(cfg.plan[document["plan"]].modes) > 1 and not (cell.needs_fire and not cell.armed):
+    if replays(document.get("filters", {}).get("modes", ())):
+        argv += ["--mode", "replay"]
+    elif len(cfg.plan[document["plan"]].modes) > 1 and not (cell.needs_fire and not cell.armed):
         argv += ["--mode", "armed" if cell.armed else "unarmed"]
     argv += ["--trials", str(trials), "--seed", str(document["seed"])]
     return f"exec .venv/bin/harness {shlex.join(argv)}"

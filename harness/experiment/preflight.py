@@ -70,6 +70,7 @@ class Job:
     symbols: Symbols | None = None  # of its kernel: file and line for reports
     stopped: Callable[[], bool] = never  # the run ends: nobody waits for details
     enough: Callable[[Trial], bool] = never_enough  # True: no trial after this one
+    device: str = DEVICE  # the scratch disk
 
 
 class UntestableError(Exception):
@@ -80,23 +81,30 @@ class UntestableError(Exception):
         self.seen = seen  # preflight's own words, when it had any
 
 
+def commands(job: Job) -> list[str]:
+    """What prepare() runs in the guest, in its order."""
+    filesystem = job.filesystem
+    options = ["-o", ",".join(filesystem.mount)] if filesystem.mount else []
+    making = (
+        [*filesystem.mkfs, job.device],
+        ["mkdir", "-p", MOUNT_POINT],
+        ["mount", "-t", filesystem.type, *options, job.device, MOUNT_POINT],
+    )
+    return [*map(shlex.join, making), f"/workloads/preflight --dir {MOUNT_POINT}"]
+
+
 def prepare(job: Job, machine: Guest) -> dict[str, Any]:
     """Makes and mounts the file system and checks the guest; returns what preflight saw.
 
     Raises UntestableError naming everything that is not as asked, and
     MachineLostError when the machine goes away.
     """
-    filesystem = job.filesystem
-    options = ["-o", ",".join(filesystem.mount)] if filesystem.mount else []
-    for argv in (
-        [*filesystem.mkfs, DEVICE],
-        ["mkdir", "-p", MOUNT_POINT],
-        ["mount", "-t", filesystem.type, *options, DEVICE, MOUNT_POINT],
-    ):
-        done = machine.run(shlex.join(argv))
+    *making, looking = commands(job)
+    for command in making:
+        done = machine.run(command)
         if done.status != 0:
-            raise UntestableError(f"{shlex.join(argv)}: {ended(done)}")
-    done = machine.run(f"/workloads/preflight --dir {MOUNT_POINT}")
+            raise UntestableError(f"{command}: {ended(done)}")
+    done = machine.run(looking)
     if done.status != 0:
         raise UntestableError(f"preflight: {ended(done)}")
     try:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.config import Config, Executor, Mode
+from harness.config import Config, Executor, RunMode
 from harness.config import Plan as PlanEntry
 from harness.errors import EXIT_INTERRUPTED, HarnessError, InfraError, UsageError
 from harness.events import Event, Listener, silent
@@ -25,10 +25,12 @@ from harness.experiment.plan import Cell
 from harness.experiment.post import Carrier, Post
 from harness.experiment.preflight import Job
 from harness.experiment.statistics import trials_needed
+from harness.experiment.told import check_replay
 from harness.experiment.worker import Place, Shared, Worker
 from harness.guest import initramfs, programs, qemu
 from harness.guest.machine import Machine, MachineSpec
-from harness.guest.qemu import Accelerator
+from harness.guest.qemu import COUNTED, Accelerator
+from harness.guest.replay import ReplayMachine
 from harness.kernel import build
 from harness.kernel.build import Image
 from harness.places import NEWEST_RUN
@@ -37,6 +39,8 @@ from harness.places import NEWEST_RUN
 def _machine(
     spec: MachineSpec, directory: Path, root: Path, cache: Path, listen: Listener, name: str
 ) -> Bootable:
+    if spec.told is not None:
+        return ReplayMachine(spec, directory, cache, listen, name)
     machine = Machine(spec, directory, root, cache, listen=listen, name=name)
     # Whether the scratch disk is worth keeping is known only after the verdict.
     machine.keep_disk = True
@@ -74,7 +78,7 @@ def run_plan(
     seed: int | None = None,
     jobs: int | None = None,
     budget_s: float | None = None,
-    modes: Sequence[Mode] = (),
+    modes: Sequence[RunMode] = (),
     names: Sequence[str] = (),
     bench: Sequence[str] = (),
     core: bool = False,
@@ -94,14 +98,14 @@ def run_plan(
         cfg, plan_name, kernels, filesystems, workloads, trials, seed, modes, names
     )
     check_bench(cfg, bench)
+    check_replay(cfg, modes, budget_s)
     if core and cfg.executor.kind != "local":
-        raise UsageError(
-            "--core: the memory of a guest stays on its host",
-            hint="take [executor] out of harness.toml, and run the cell here",
-        )
+        why = "--core: the memory of a guest stays on its host"
+        raise UsageError(why, hint="take [executor] out of harness.toml, and run the cell here")
     run = store.Run(results_root, plan_name)
     runner = _Runner(cfg, cfg.plan[plan_name], cells, cache, run, listen, rooms or Rooms(), jobs)
-    if budget_s is not None or trials is None:  # a number that is asked for is not cut
+    timed = budget_s is not None or trials is None
+    if timed and not plans.replays(modes):  # a number that is asked for is not cut
         runner.budget_s = cfg.plan[plan_name].budget_s if budget_s is None else budget_s
     run.document.update(
         planned=[cell.name for cell in cells],
@@ -321,7 +325,8 @@ class _Runner:
                 text = f"{self.jobs} guests of {self.guest.cpus} CPUs at once on "
                 text += f"{facts.host_cpus()}: each is slower"
                 self.listen(Event("note", self.store.id, text))
-            accelerator = self.rooms.probe_accelerator(asked)
+            replays = plans.replays(document["filters"]["modes"])
+            accelerator = COUNTED if replays else self.rooms.probe_accelerator(asked)
             document["qemu"] = self.rooms.emulator()
             return accelerator
         accelerator, hosts = carrier.survey(asked, self.rooms.probe_accelerator)

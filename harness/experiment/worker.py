@@ -24,10 +24,11 @@ from harness.experiment import plan as plans
 from harness.experiment.berth import Berth, Bootable
 from harness.experiment.budget import Budget
 from harness.experiment.plan import Cell
-from harness.experiment.preflight import Job
-from harness.guest import symbols
+from harness.experiment.preflight import DEVICE, Job
+from harness.experiment.told import told
+from harness.guest import orders, symbols
 from harness.guest.machine import MachineSpec
-from harness.guest.qemu import Accelerator
+from harness.guest.qemu import COUNTED, Accelerator
 from harness.kernel.build import Image
 
 # A kernel that failed to boot this often, and never did, is not tried again:
@@ -60,6 +61,7 @@ def job_of(
         seconds=seconds,
         allow=allow.rules(cfg, cell.kernel),
         emulated=accelerator.name == "tcg",
+        device=orders.DEVICE if accelerator == COUNTED else DEVICE,
         symbols=symbols.beside(image.bzimage),
         stopped=stopped,
     )
@@ -136,8 +138,9 @@ class Worker:
         self._all = shared
         guest = shared.plan.guest
         self._guest = shared.cfg.guest[guest]
-        # A cell of several boots has all of them to itself.
-        limit = shared.plan.cells_per_boot if shared.plan.boots == 1 else 1
+        # A cell of several boots has all of them to itself, and so has one that is to repeat.
+        alone = shared.plan.boots > 1 or shared.accelerator == COUNTED
+        limit = 1 if alone else shared.plan.cells_per_boot
         self._place: Place
         if shared.post is None:
             self._place = Berth(self._boot, shared.machine_directory, limit)
@@ -281,6 +284,8 @@ class Worker:
         shared = self._all
         image = shared.images[job.cell.kernel]
         spec = MachineSpec.of(self._guest, image.bzimage, shared.accelerator, shared.programs)
+        if shared.accelerator == COUNTED:
+            return told(job, spec)
         return dataclasses.replace(spec, core=bool(shared.store.document.get("core")))
 
     def _boot(self, job: Job, directory: Path, name: str) -> Bootable:

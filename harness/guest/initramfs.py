@@ -152,11 +152,12 @@ def _libraries(program: Path, loader: str) -> set[str]:
 
 
 @functools.cache
-def _host_tools() -> tuple[tuple[Entry, ...], tuple[str, ...]]:
-    """The host's tools with loader and libraries, and busybox's applet names."""
+def _host_tools(only: tuple[str, ...] = ()) -> tuple[tuple[Entry, ...], tuple[str, ...]]:
+    """The host's tools with loader and libraries, and busybox's applet names; `only` some."""
     entries: list[Entry] = []
-    wanted = {name: find_tool(name, package) for name, package in TOOLS.items()}
-    for name in NICE_TO_HAVE:
+    packages = {name: TOOLS[name] for name in only or TOOLS}
+    wanted = {name: find_tool(name, package) for name, package in packages.items()}
+    for name in () if only else NICE_TO_HAVE:
         try:
             wanted[name] = find_tool(name, "")
         except InfraError:
@@ -187,16 +188,8 @@ def _host_tools() -> tuple[tuple[Entry, ...], tuple[str, ...]]:
 
 def base_entries(root: Path) -> dict[str, Entry]:
     """Everything that is the same for every machine: tools, vm/init, vm/files."""
-    entries = {name: directory(name) for name in DIRECTORIES}
+    entries = _plain_entries(())
     entries |= {name: Entry(name, stat.S_IFDIR | 0o700) for name in PRIVATE}
-    # For the moments before devtmpfs is mounted.
-    entries["dev/console"] = Entry("dev/console", stat.S_IFCHR | 0o600, device=(5, 1))
-    entries["dev/null"] = Entry("dev/null", stat.S_IFCHR | 0o666, device=(1, 3))
-    tools, applets = _host_tools()
-    entries |= {entry.name: entry for entry in tools}
-    for applet in applets:
-        name = f"bin/{applet}"
-        entries.setdefault(name, _link(name, "busybox"))
     entries |= {name: _link(name, target) for name, target in LINKS.items()}
     entries["init"] = regular("init", (root / "vm/init").read_bytes(), 0o755)
     files = root / "vm/files"
@@ -204,6 +197,20 @@ def base_entries(root: Path) -> dict[str, Entry]:
         if path.is_file():
             name = str(path.relative_to(files))
             entries[name] = regular(name, path.read_bytes(), path.stat().st_mode & 0o755)
+    return entries
+
+
+def _plain_entries(tools: tuple[str, ...]) -> dict[str, Entry]:
+    """The directories, the first device nodes, and the tools of the host; all of them for ()."""
+    entries = {name: directory(name) for name in DIRECTORIES}
+    # For the moments before devtmpfs is mounted.
+    entries["dev/console"] = Entry("dev/console", stat.S_IFCHR | 0o600, device=(5, 1))
+    entries["dev/null"] = Entry("dev/null", stat.S_IFCHR | 0o666, device=(1, 3))
+    found, applets = _host_tools(tools)
+    entries |= {entry.name: entry for entry in found}
+    for applet in applets:
+        name = f"bin/{applet}"
+        entries.setdefault(name, _link(name, "busybox"))
     return entries
 
 
@@ -329,6 +336,17 @@ def common(programs: Mapping[str, Path], cache: Path, root: Path) -> list[Path]:
     Arguments and errors are those of build().
     """
     return [_cached("base", base_entries(root), cache), _workloads(programs, cache)]
+
+
+def bare(programs: Mapping[str, Path], tools: tuple[str, ...], cache: Path) -> list[Path]:
+    """Archives, in the cache, of a guest that nobody comes into: some tools, some programs.
+
+    It has no /init yet, and nothing of vm/ is in it: such a guest is to stay the same for as
+    long as can be.  Errors are those of build().
+    """
+    entries = _plain_entries(tools)
+    entries |= {name: _link(name, to) for name, to in LINKS.items() if to in tools}
+    return [_cached("bare", entries, cache), _workloads(programs, cache)]
 
 
 def write_keys(keys: Path, authorized_key: str, host_key: Path) -> None:

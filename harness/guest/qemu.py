@@ -95,7 +95,7 @@ def run_probe(accelerator: str, limit_s: float = PROBE_LIMIT_S) -> str:
         # SeaBIOS boots from no disk that is smaller than a cylinder of its geometry.
         disk.write_bytes(_BOOT_SECTOR.ljust(1 << 20, b"\0"))
         argv = [
-            find_qemu(), *_BARE, "-machine", "q35", "-accel", accelerator,
+            find_qemu(), *BARE, "-machine", "q35", "-accel", accelerator,
             "-cpu", "max", "-smp", "2", "-m", "64",
             "-drive", f"if=virtio,format=raw,readonly=on,file={disk}",
             "-device", "isa-debug-exit,iobase=0xf4,iosize=0x04",
@@ -111,7 +111,7 @@ def run_probe(accelerator: str, limit_s: float = PROBE_LIMIT_S) -> str:
 
 
 # Nothing that a configuration file or a default would add.
-_BARE = ("-no-user-config", "-nodefaults", "-display", "none", "-no-reboot")
+BARE = ("-no-user-config", "-nodefaults", "-display", "none", "-no-reboot")
 
 
 def command(
@@ -140,7 +140,7 @@ def command(
         # RDRAND is the host's, and would make two boots differ.
         accel, cpu = "tcg,thread=single", "qemu64,-rdrand"
     argv = [
-        find_qemu(), *_BARE,
+        find_qemu(), *BARE,
         "-machine", "q35",
         "-accel", accel,
         "-cpu", cpu,

@@ -24,6 +24,15 @@ UNLIMITED_S = 30 * 86400.0  # somebody is looking
 
 
 @dataclass(frozen=True)
+class Told:
+    """What a replay machine is told at its start that it will be asked (guest/replay.py)."""
+
+    commands: Sequence[str]  # in their order, each as it will be given to run()
+    shift: int  # of -icount: an instruction takes 2**shift ns
+    limit_s: float  # for all of them, on KVM, boot not included
+
+
+@dataclass(frozen=True)
 class MachineSpec:
     """What a machine is made of.
 
@@ -31,7 +40,8 @@ class MachineSpec:
     slowdown stretches it.  core: write down the memory of a guest that hangs.
     gdb: a unix socket to be made, on which QEMU's stub waits; the guest starts when gdb
     lets it, and nothing has a limit of time.  archives: what its initramfs begins with, where
-    that is made already; then it takes neither `programs` nor tools of this host.
+    that is made already; then it takes neither `programs` nor tools of this host.  told: of a
+    replay machine only.
     """
 
     bzimage: Path
@@ -45,6 +55,7 @@ class MachineSpec:
     core: bool = False
     gdb: Path | None = None
     archives: Sequence[Path] = ()
+    told: Told | None = None
 
     @property
     def emulated(self) -> bool:

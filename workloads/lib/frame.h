@@ -31,7 +31,7 @@ struct frame {
 	struct attempt	attempts[MAX_BATCH];
 	unsigned int	order_count[3];		/* trials by who came first */
 	unsigned int	in_window;		/* B's accesses while A stood in its window */
-	uint64_t	b_first;		/* when B's first access was over; 0: not known */
+	uint64_t	b_first;		/* when B's first access was over, ns; 0: not known */
 	atomic_bool	a_done;
 };
 
@@ -48,6 +48,9 @@ static inline void frame_relax(void)
 void frame_forget(void);
 
 /* --- racers.c: both racing threads --- */
+
+/* Monotonic clock, nanoseconds. */
+uint64_t frame_now_ns(void);
 
 /* Starts them, each on its CPU. Exits through race_skip(). */
 void racers_start(void);

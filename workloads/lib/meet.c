@@ -79,7 +79,7 @@ void race_until_done(struct trial *t, const char *key, void (*once)(struct trial
 			race_count_access();
 		once(t);
 		if (!times++)
-			frame.b_first = race_now_us();
+			frame.b_first = frame_now_ns();
 	} while (!race_a_done());
 	race_note(t, key, times);
 }

@@ -15,11 +15,12 @@ static void usage(const struct race *race)
 {
 	printf("Usage: %s --dir DIR [--trials N] [--seed N] [--switch A[+B]]\n"
 	       "       [--window NAME:DELAY_US[:PROBABILITY][@PARTNER[/ATTEMPT]]]...\n"
-	       "       [--plant KIND] [--first] [--align none|barrier|fuzzy]\n"
-	       "       [--batch N]\n"
+	       "       [--plant KIND] [--first] [--clock]\n"
+	       "       [--align none|barrier|fuzzy] [--batch N]\n"
 	       "       [--limit SECONDS [--at-least N]]\n"
 	       "Races the kernel in DIR; KTAP and one JSON line per trial on stdout.\n"
 	       "--first: no further trial once one was exposed.\n"
+	       "--clock: each trial says what its racers came to, and at which nanosecond.\n"
 	       "--batch: so many trials, at most, share a set-up (default: fuzzy, as many as it\n"
 	       "has room for; else 1).\n"
 	       "--limit: none begins after that time, but for the first N (default 1).\n"
@@ -143,6 +144,7 @@ int options_parse(struct options *o, const struct race *race, int argc, char **a
 		{ "window", required_argument, NULL, 'w' },
 		{ "plant", required_argument, NULL, 'p' },
 		{ "first", no_argument, NULL, '1' },
+		{ "clock", no_argument, NULL, 'c' },
 		{ "align", required_argument, NULL, 'a' },
 		{ "batch", required_argument, NULL, 'b' },
 		{ "limit", required_argument, NULL, 'l' },
@@ -179,6 +181,9 @@ int options_parse(struct options *o, const struct race *race, int argc, char **a
 			break;
 		case '1':
 			o->first = true;
+			break;
+		case 'c':
+			o->clock = true;
 			break;
 		case 'a':
 			if (!align_mode_named(optarg, &o->align))

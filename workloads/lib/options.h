@@ -18,6 +18,7 @@ struct options {
 	unsigned long	at_least;	/* trials, whatever the limit */
 	double		limit_s;	/* seconds for all trials; 0: none */
 	bool		first;		/* no further trial once one was exposed */
+	bool		clock;		/* each trial says what it came to, and when */
 	const char	*plant;
 	enum align_mode	align;
 	unsigned long	batch;		/* trials of one set-up at most; 0: by the mode */

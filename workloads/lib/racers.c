@@ -3,6 +3,7 @@
 #include <math.h>
 #include <pthread.h>
 #include <sched.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <time.h>
@@ -15,17 +16,22 @@ static atomic_uint arrivals;		/* at the racers' own barrier; this spins */
 static bool unattended;			/* the racers run all trials of a set-up alone */
 static bool over;			/* ... and this was the last */
 static unsigned int first_trial;	/* of the set-up in hand */
-/* When A's and B's functions began and ended. */
+/* When A's and B's functions began and ended: nanoseconds. */
 static uint64_t a_began, a_ended, b_began, b_ended;
 
 const char * const frame_orders[3] = { "a_first", "b_first", "overlap" };
 
-uint64_t race_now_us(void)
+uint64_t frame_now_ns(void)
 {
 	struct timespec ts;
 
 	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec * 1000000ull + ts.tv_nsec / 1000;
+	return ts.tv_sec * 1000000000ull + ts.tv_nsec;
+}
+
+uint64_t race_now_us(void)
+{
+	return frame_now_ns() / 1000;
 }
 
 void race_spin_us(uint64_t us)
@@ -59,6 +65,30 @@ static void line_up(void)
 		frame_relax();
 }
 
+/* What each racer came to and when, in its order: "a+@812 b+@815 b1@901 a-@940 b-@950". */
+static void note_events(struct trial *t)
+{
+	struct { const char *name; uint64_t ns; } events[] = {
+		{ "a+", a_began }, { "b+", b_began }, { "b1", frame.b_first },
+		{ "a-", a_ended }, { "b-", b_ended },
+	}, swap;
+	unsigned int i, j, nr = sizeof(events) / sizeof(events[0]);
+	char text[200] = "";
+	size_t n = 0;
+
+	for (i = 1; i < nr; i++)
+		for (j = i; j && events[j].ns < events[j - 1].ns; j--) {
+			swap = events[j];
+			events[j] = events[j - 1];
+			events[j - 1] = swap;
+		}
+	for (i = 0; i < nr; i++)
+		if (events[i].ns)	/* B may have no first access that is known */
+			n += snprintf(text + n, sizeof(text) - n, "%s%s@%llu", n ? " " : "",
+				      events[i].name, (unsigned long long)events[i].ns);
+	race_note_string(t, "events", text);
+}
+
 /* What the times say of how the two met. */
 static void note_times(struct attempt *a)
 {
@@ -67,10 +97,12 @@ static void note_times(struct attempt *a)
 
 	frame.order_count[order]++;
 	race_note_string(t, "order", frame_orders[order]);
-	a->a_us = a_ended - (double)a_began;
-	a->b_us = (frame.b_first ? frame.b_first : b_ended) - (double)b_began;
+	a->a_us = (a_ended - (double)a_began) / 1e3;
+	a->b_us = ((frame.b_first ? frame.b_first : b_ended) - (double)b_began) / 1e3;
 	race_note(t, "a_us", lround(a->a_us));
 	race_note(t, "b_us", lround(a->b_us));
+	if (frame.options.clock)
+		note_events(t);
 	if (options_meeting(&frame.options))
 		return;
 	race_note_string(t, "way", align_way_name(a->aligned.way));
@@ -125,14 +157,14 @@ static void take_turn(bool is_a)
 	if (is_a ? offset < 0 : offset > 0)
 		race_spin_us(fabs(offset));
 	if (is_a) {
-		a_began = race_now_us();
+		a_began = frame_now_ns();
 		frame.race->a(t);
-		a_ended = race_now_us();
+		a_ended = frame_now_ns();
 		atomic_store(&frame.a_done, true);
 	} else {
-		b_began = race_now_us();
+		b_began = frame_now_ns();
 		frame.race->b(t);
-		b_ended = race_now_us();
+		b_ended = frame_now_ns();
 	}
 }
 
