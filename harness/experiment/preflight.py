@@ -70,6 +70,7 @@ class Job:
     symbols: Symbols | None = None  # of its kernel: file and line for reports
     stopped: Callable[[], bool] = never  # the run ends: nobody waits for details
     enough: Callable[[Trial], bool] = never_enough  # True: no trial after this one
+    device: str = DEVICE  # that the file system is made on
 
 
 class UntestableError(Exception):
@@ -89,9 +90,9 @@ def prepare(job: Job, machine: Guest) -> dict[str, Any]:
     filesystem = job.filesystem
     options = ["-o", ",".join(filesystem.mount)] if filesystem.mount else []
     for argv in (
-        [*filesystem.mkfs, DEVICE],
+        [*filesystem.mkfs, job.device],
         ["mkdir", "-p", MOUNT_POINT],
-        ["mount", "-t", filesystem.type, *options, DEVICE, MOUNT_POINT],
+        ["mount", "-t", filesystem.type, *options, job.device, MOUNT_POINT],
     ):
         done = machine.run(shlex.join(argv))
         if done.status != 0:
