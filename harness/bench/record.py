@@ -195,8 +195,8 @@ def find(root: Path, name: str, finished: bool | None = None) -> Path:
     for path in directories:
         if finished is None or (load(path).status == "finished") == finished:
             return path
+    if name not in ("", NEWEST_RUN):
+        ended = {None: "", True: ", or it did not finish", False: ", or it is finished"}
+        raise UsageError(f"no bench {name!r} in {root}{ended[finished]}", hint=f"ls {root}")
     what = {None: "", True: " that is finished", False: " that ended early"}[finished]
-    raise UsageError(
-        f"no bench {name!r} in {root}" if directories or name else f"no bench{what} in {root}",
-        hint="harness bench",
-    )
+    raise UsageError(f"no bench{what} in {root}", hint="harness bench")

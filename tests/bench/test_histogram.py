@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 import json
-import math
 import subprocess
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -37,8 +37,8 @@ int main(void)
 	}
 	histogram_merge(&a, &b);
 	histogram_print(&a, "op", "ns");
-	printf("%llu %llu\n", (unsigned long long)histogram_at(&a, 0.5),
-	       (unsigned long long)histogram_at(&a, 0.99));
+	printf("%llu ", (unsigned long long)histogram_at(&a, 0.5));
+	printf("%llu\n", (unsigned long long)histogram_at(&a, 0.99));
 	return 0;
 }
 """
@@ -61,8 +61,8 @@ int main(void)
 
 		if (i == 20)
 			nanosleep(&blocked, NULL);
-		printf("%s[%llu,%llu]", i ? "," : "", arrival,
-		       (unsigned long long)schedule_now() - arrival);
+		printf("%s[%llu,", i ? "," : "", arrival);
+		printf("%llu]", (unsigned long long)schedule_now() - arrival);
 	}
 	printf("]\n");
 	return 0;
@@ -178,9 +178,8 @@ def test_who_is_blocked_for_a_hundred_intervals_makes_a_hundred_late(tmp_path: P
     done = subprocess.run([program], capture_output=True, text=True, check=True)
     taken = json.loads(done.stdout)
     arrivals = [arrival for arrival, _ in taken]
-    assert [b - a for a, b in zip(arrivals, arrivals[1:], strict=False)] == [1_000_000] * 199
+    assert [b - a for a, b in pairwise(arrivals)] == [1_000_000] * 199
     late = [latency / 1e6 for _, latency in taken[20:120]]
     # That of number 20 + i has waited 100 - i of them; a busy host can only add to that.
     assert all(ms >= 100 - i for i, ms in enumerate(late))
     assert sum(ms >= 10 for ms in late) >= 90
-    assert math.isclose(sum(late) / len(late), 50.5, abs_tol=50) or sum(late) / len(late) > 50

@@ -8,7 +8,7 @@ from statistics import median
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.bench import judge
@@ -105,6 +105,7 @@ def test_goals_are_about_what_was_asked_for() -> None:
     assert not verdicts(document(workloads=[], figures={}))
 
 
+@settings(max_examples=30, deadline=None)
 @given(st.lists(st.tuples(st.floats(1, 1e9), st.floats(1, 1e9)), min_size=1, max_size=12))
 def test_a_ratio_is_of_medians_and_lies_in_its_interval(pairs: list[tuple[float, float]]) -> None:
     base, other = [a for a, _ in pairs], [b for _, b in pairs]
@@ -121,8 +122,8 @@ def test_what_slows_a_whole_round_cancels_out() -> None:
     rng = random.Random(2)
     load = [1 + 5 * rng.random() for _ in range(10)]
     made = judge.ratio([1000 * by for by in load], [1020 * by for by in load])
-    assert made is not None and (made.low, made.high) == (
-        pytest.approx(1.02, abs=0.2), pytest.approx(1.02, abs=0.2))  # fmt: skip
+    assert made is not None
+    assert made.low == pytest.approx(1.02) and made.high == pytest.approx(1.02)
     apart = judge.ratio([1000 * by for by in load], [1020 * by for by in load[::-1]])
     assert apart is not None and apart.high - apart.low > 2 * (made.high - made.low)
 
