@@ -148,6 +148,8 @@ def _line(
 def verdicts(document: Document, measured: Sequence[Line]) -> list[Verdict]:
     """Each goal, on each workload and file system that it is about and that was asked for."""
     asked = document.asked
+    if asked.candidate == asked.kernels[0]:
+        return []  # one kernel alone
     by_key = {
         (each.workload, each.filesystem, each.figure, each.clock): each for each in measured
     }
