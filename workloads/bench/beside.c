@@ -49,6 +49,7 @@
 #include "lib/prng.h"
 #include "lib/schedule.h"
 
+#define SECOND	1000000000ull
 #define GAP	(3 * PAGE + 100)	/* between two extending writes */
 
 static struct file file;
@@ -230,13 +231,14 @@ static void note(struct trial *t, const char *name, const struct histogram *h, u
 	snprintf(key, sizeof(key), "%s_n", name);
 	race_note(t, key, h->count);
 	snprintf(key, sizeof(key), "%ss_s", name);
-	race_note(t, key, ns ? h->count * 1000000000ull / ns : 0);
+	race_note(t, key, ns ? h->count * SECOND / ns : 0);
 	histogram_print(h, name, "ns");
 }
 
 static void measure(struct trial *t)
 {
-	begin = schedule_now();
+	/* At a whole second, so that the kernel's ticks come at the same moments each time. */
+	begin = (schedule_now() / SECOND + 1) * SECOND;
 	gate_crew(t, 2, member);
 	note(t, "visit", &visits, visits_ns);
 	if (!word_is(holder, "none", NULL))
