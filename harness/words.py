@@ -111,6 +111,7 @@ class Workload(Table, frozen=True, kw_only=True):
     min_rate: float = USUAL_RATE
     timeout_s: float = 60.0  # up to 400 trials, on KVM; multiplied by the slowdown
     figures: list[str] = []  # bench: keys of a trial's JSON that are its figures; less is better
+    rates: list[str] = []  # bench: for `harness bench` likewise, per second: more is better
     # bench: its operations arrive by a schedule, which --slow N stretches for guests that
     # are slower and whose clock is the host's.
     scheduled: bool = False

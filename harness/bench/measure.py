@@ -68,7 +68,7 @@ def measure(
                         key: float(value)
                         for key, value in said.items()
                         if isinstance(value, int | float) and not isinstance(value, bool)
-                        if key in job.workload.figures
+                        if key in (*job.workload.figures, *job.workload.rates)
                     },
                     histogram.read(lines),
                 )

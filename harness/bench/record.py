@@ -125,7 +125,9 @@ def ask(
         guest=bench.guest,
         device=bench.device,
         goals=bench.goal,
-        figures={name: cfg.workload[name].figures for name in rows},
+        figures={
+            name: [*cfg.workload[name].figures, *cfg.workload[name].rates] for name in rows
+        },
         only={name: only for name in rows if (only := cfg.workload[name].filesystems)},
     )
 

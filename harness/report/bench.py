@@ -26,7 +26,9 @@ _WORDS = {True: "met", False: "missed", None: "not measured"}
 
 
 def number(value: float, unit: str) -> str:
-    """A figure with its unit as it is read: "12,770", "9.3 ms", "1064"."""
+    """A figure with its unit as it is read: "12,770", "9.3 ms", "1,064", "998/s"."""
+    if unit == "s":  # so many a second
+        return f"{value:,.0f}/s"
     if unit != "ns":
         return f"{value:,.0f}"
     for name, size in (("s", 1e9), ("ms", 1e6), ("us", 1e3)):
@@ -183,7 +185,7 @@ def markdown(
 
 
 def _spaced(figure: str) -> str:
-    return re.sub(r"_(ns|ticks|bytes)$", "", figure).replace("_", " ")
+    return re.sub(r"_(ns|ticks|bytes|s)$", "", figure).replace("_", " ")
 
 
 def _in_brackets(text: str) -> str:

@@ -248,7 +248,7 @@ def test_the_page_has_all_of_it_and_obeys_nobody(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("value", "unit", "said"),
     [(12770.0, "ticks", "12,770"), (999.0, "ns", "999 ns"), (73536.0, "ns", "73.5 us"),
-     (9.3e6, "ns", "9.3 ms"), (2e9, "ns", "2 s"), (1064.0, "bytes", "1,064")],
+     (9.3e6, "ns", "9.3 ms"), (2e9, "ns", "2 s"), (1064.0, "bytes", "1,064"), (1998.0, "s", "1,998/s")],
 )  # fmt: skip
 def test_figures_are_read_with_their_unit(value: float, unit: str, said: str) -> None:
     assert page.number(value, unit) == said
@@ -310,7 +310,7 @@ def test_a_boot_is_made_ready_for_each_workload_and_slowed_where_time_is_the_hos
                 lab.commands.append(command)
                 out = '# {"histogram":"op","unit":"ns","bits":10,"count":1,"sum":1,"min":1,'
                 out += '"max":1,"buckets":[[1,1]]}\n# {"trial":1,"outcome":"held","p50_ticks":7,'
-                out += '"visit_p99_ns":9,"why":"","us":3}\n'
+                out += '"visit_p99_ns":9,"visits_s":5,"why":"","us":3}\n'
                 return Completed(command, 0, out, "", 1.0)
             done: Completed = plain(command, timeout_s, on_line)
             return done
@@ -327,7 +327,7 @@ def test_a_boot_is_made_ready_for_each_workload_and_slowed_where_time_is_the_hos
         for clock in ("icount", "tcg")
     }  # fmt: skip
     assert taken["tcg"].rows["cold-fault"].figures == {"p50_ticks": 7.0}
-    assert taken["tcg"].rows["fault-alone"].figures == {"visit_p99_ns": 9.0}
+    assert taken["tcg"].rows["fault-alone"].figures == {"visit_p99_ns": 9.0, "visits_s": 5.0}
     assert len(taken["icount"].rows["cold-fault"].histograms) == 1
     assert [(s.accelerator.name, s.accelerator.slice_us > 0) for s in specs] == [
         ("icount", True), ("tcg", False)]  # fmt: skip
