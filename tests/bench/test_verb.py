@@ -248,7 +248,8 @@ def test_the_page_has_all_of_it_and_obeys_nobody(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("value", "unit", "said"),
     [(12770.0, "ticks", "12,770"), (999.0, "ns", "999 ns"), (73536.0, "ns", "73.5 us"),
-     (9.3e6, "ns", "9.3 ms"), (2e9, "ns", "2 s"), (1064.0, "bytes", "1,064"), (1998.0, "s", "1,998/s")],
+     (9.3e6, "ns", "9.3 ms"), (2e9, "ns", "2 s"), (1064.0, "bytes", "1,064"),
+     (1998.0, "s", "1,998/s")],
 )  # fmt: skip
 def test_figures_are_read_with_their_unit(value: float, unit: str, said: str) -> None:
     assert page.number(value, unit) == said
