@@ -12,6 +12,7 @@
  * mkwrite	store to a page that is clean		blocks
  * write	pwrite of 4 KiB, one after the other	a file without blocks
  * rewrite	the same				pages that are in the cache
+ * direct	pwrite of 4 KiB with O_DIRECT		blocks
  * extend	pwrite of a byte behind the end, three	a file that grows: the pages between
  *		pages on				are zeroed
  * short	pwrite of 8 KiB of which 4 can be read	a hole: the rest is undone
@@ -124,6 +125,11 @@ static bool write_page(size_t at)
 	return pwrite(file.fd, data, PAGE, at) == (ssize_t)PAGE;
 }
 
+static bool write_direct(size_t at)
+{
+	return pwrite(file.direct, data, PAGE, at) == (ssize_t)PAGE;
+}
+
 static bool write_byte(size_t at)
 {
 	return pwrite(file.fd, data, 1, at) == 1;
@@ -143,6 +149,7 @@ static const struct op known[] = {
 	{ "mkwrite", PAGE, true, true, ready_clean, NULL, store },
 	{ "write", PAGE, false, false, ready_nothing, NULL, write_page },
 	{ "rewrite", PAGE, true, false, ready_clean, NULL, write_page },
+	{ "direct", PAGE, true, true, ready_dropped, NULL, write_direct },
 	{ "extend", GAP, false, false, ready_nothing, NULL, write_byte },
 	{ "short", 2 * PAGE, false, false, ready_empty, NULL, write_short },
 };
