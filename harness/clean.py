@@ -44,10 +44,11 @@ def _candidates(
     for path in runs.every(results):
         if path != latest and _changed(path / "run.json") < limit and not _under_way(path):
             yield path, "run"
-    for path in sorted(results.glob("*-bisect-*")):
-        old = not (path / "run.json").exists() and _changed(path / "run.log") < limit
-        if old and not _under_way(path):
-            yield path, "bisection"
+    for pattern, what in (("*-bisect-*", "bisection"), ("*-bench-*", "bench")):
+        for path in sorted(results.glob(pattern)):
+            old = not (path / "run.json").exists() and _changed(path / "run.log") < limit
+            if old and not _under_way(path):
+                yield path, what
     for path in sorted(cache.glob("boot-*")):
         if _changed(path) < limit:
             yield path, "what a boot left"

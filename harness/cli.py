@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness import afterwards, completion, ending, options, skeleton
+from harness.bench import verb as bench_verb
 from harness.booting import boot_verb
 from harness.errors import (
     EXIT_CANNOT_TEST,
@@ -256,6 +257,11 @@ def nightly(args: argparse.Namespace) -> int:
     return nightly_verb.run(args, _config(args))
 
 
+def bench(args: argparse.Namespace) -> int:
+    """What the lock costs and gains; 0 when every goal is met."""
+    return bench_verb.run(args, _config(args))
+
+
 def new(args: argparse.Namespace) -> int:
     """A race or a series to start from."""
     return skeleton.run(args, _config(args))
@@ -303,6 +309,10 @@ def _parser() -> argparse.ArgumentParser:
     nightly_verb.options(
         _verb(verbs, "nightly", nightly, "run all trees, and say what is new since last night",
               nightly_verb.EXAMPLE)
+    )  # fmt: skip
+    bench_verb.options(
+        _verb(verbs, "bench", bench, "say what a lock costs and gains, beside the goals",
+              bench_verb.EXAMPLE)
     )  # fmt: skip
     skeleton.options(
         _verb(verbs, "new", new, "begin a race or a series", skeleton.EXAMPLE), _configurable

@@ -22,9 +22,11 @@ from harness.shape import fault, nearest, word
 from harness.words import (
     Accel,
     Allow,
+    Bench,
     Config,
     Executor,
     Filesystem,
+    Goal,
     Guest,
     Kernel,
     Mode,
@@ -45,9 +47,11 @@ __all__ = [
     "TABLES",
     "Accel",
     "Allow",
+    "Bench",
     "Config",
     "Executor",
     "Filesystem",
+    "Goal",
     "Guest",
     "Kernel",
     "Mode",
@@ -134,10 +138,11 @@ class _Reader(Parsing):
         data = self.data = self.parse()
         allow = self.allowances(data.pop("allow", []))
         nightly = self.single("nightly", Nightly)
+        bench = self.single("bench", Bench)
         executor = self.executor()
         for key, value in data.items():
             if key not in TABLES:
-                known = (*TABLES, "allow", "executor", "nightly")
+                known = (*TABLES, "allow", "bench", "executor", "nightly")
                 self.fail((key,), f"unknown key{nearest(key, known)}")
             if not isinstance(value, dict):
                 self.fail((key,), f"must be tables [{key}.NAME], not {word(value)}")
@@ -153,7 +158,7 @@ class _Reader(Parsing):
                 self.printable((key, name), value)
             tables[key] = msgspec.convert(data[key], dict[str, kind])  # type: ignore[valid-type]
         tables.update(root=self.root, path=self.path.absolute())
-        config = Config(**tables, allow=allow, executor=executor, nightly=nightly)
+        config = Config(**tables, allow=allow, executor=executor, nightly=nightly, bench=bench)
         self.check(config)
         return config
 
@@ -202,6 +207,31 @@ class _Reader(Parsing):
             self.allow(("allow", i), allow, config)
         if config.nightly is not None:
             self.nightly(("nightly",), config.nightly, config)
+        if config.bench is not None:
+            self.bench(("bench",), config.bench, config)
+
+    def bench(self, key: KeyPath, bench: Bench, config: Config) -> None:
+        for kind in ("kernel", "filesystem", "workload"):
+            names = getattr(bench, f"{kind}s")
+            self.some((*key, f"{kind}s"), names)
+            for i, name in enumerate(self.distinct((*key, f"{kind}s"), names)):
+                self.refers((*key, f"{kind}s", i), name, kind, getattr(config, kind))
+                if kind == "workload" and (made := config.workload[name].kind) != "bench":
+                    self.fail((*key, "workloads", i), f"'{name}' is a {made}")
+        self.refers((*key, "guest"), bench.guest, "guest", config.guest)
+        if bench.candidate not in bench.kernels[1:]:
+            self.fail((*key, "candidate"), "must be one of 'kernels', and not the first")
+        for i, goal in enumerate(bench.goal):
+            at = (*key, "goal", i)
+            for kind in ("workloads", "filesystems"):
+                for j, name in enumerate(getattr(goal, kind)):
+                    if name not in getattr(bench, kind):
+                        self.fail((*at, kind, j), f"'{name}' is not in [bench] {kind}")
+            for name in goal.workloads:
+                if goal.figure not in config.workload[name].figures:
+                    self.fail((*at, "figure"), f"'{goal.figure}' is no figure of '{name}'")
+            if (goal.more is None) == (goal.most == 0):
+                self.fail(at, "needs one of 'most' and 'more'")
 
     def nightly(self, key: KeyPath, nightly: Nightly, config: Config) -> None:
         self.refers((*key, "plan"), nightly.plan, "plan", config.plan)

@@ -18,6 +18,7 @@ WorkloadKind = Literal["race", "gate", "bench"]
 Mode = Literal["armed", "unarmed"]
 # Of a run: as its plan says, or "replay": armed, in machines that do the same every time.
 RunMode = Literal["armed", "unarmed", "replay"]
+Clock = Literal["icount", "tcg"]  # what time is: instructions, or the host's
 ExecutorKind = Literal["local", "dask"]
 
 USUAL_RATE = 0.9  # of a race that must fire, see Workload.min_rate
@@ -112,6 +113,10 @@ class Workload(Table, frozen=True, kw_only=True):
     min_rate: float = USUAL_RATE
     timeout_s: float = 60.0  # up to 400 trials, on KVM; multiplied by the slowdown
     figures: list[str] = []  # bench: keys of a trial's JSON that are its figures; less is better
+    rates: list[str] = []  # bench: for `harness bench` likewise, per second: more is better
+    # bench: its operations arrive by a schedule, which --slow N stretches for guests that
+    # are slower and whose clock is the host's.
+    scheduled: bool = False
 
 
 class Switch(Table, frozen=True, kw_only=True):
@@ -169,6 +174,30 @@ class Nightly(Table, frozen=True, kw_only=True):
     tolerance: float = 0.05  # by how much a figure may change before it is told
 
 
+class Goal(Table, frozen=True, kw_only=True):
+    """What a figure of the candidate may be, beside that of the base kernel."""
+
+    workloads: list[str]
+    figure: str  # of each of them
+    most: float = 0.0  # times the base kernel's ...
+    more: float | None = None  # ... or, instead, that and so much more, in the figure's unit
+    clock: Clock = "icount"
+    filesystems: list[str] = []  # none = all that the bench has
+
+
+class Bench(Table, frozen=True, kw_only=True):
+    """What `harness bench` measures."""
+
+    kernels: list[str]  # the first one is what the others are compared with
+    candidate: str  # the one that goals are about
+    filesystems: list[str]
+    workloads: list[str]  # of kind bench
+    guest: str
+    device: str = "/dev/vda"  # that file systems are made on, in that guest
+    boots: int = 10  # of each kernel and file system, with QEMU's CPUs side by side
+    goal: list[Goal] = []
+
+
 class Executor(Table, frozen=True, kw_only=True):
     """Where cells are run: docs/executors.md."""
 
@@ -191,6 +220,7 @@ class Config(Table, frozen=True, kw_only=True):
     plan: dict[str, Plan]
     allow: list[Allow] = []
     nightly: Nightly | None = None
+    bench: Bench | None = None
     executor: Executor = Executor()
     root: Path = Path()  # directory of harness.toml; set by load(), not a key of the file
     path: Path = Path()  # harness.toml itself; set by load(), not a key of the file

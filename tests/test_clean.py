@@ -52,14 +52,15 @@ def test_what_is_old_and_unused_goes(tmp_path: Path) -> None:
     assert [item.path for item in clean.find(cfg, cache, results, 7 * clean.DAY_S)] == [held]
 
 
-def test_a_bisection_goes_too(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("kind", "what"), [("bisect", "bisection"), ("bench", "bench")])
+def test_what_has_no_cells_goes_too(kind: str, what: str, tmp_path: Path) -> None:
     cfg, results = config(tmp_path, **SMALL), tmp_path / "results"
-    for name in ("20261101T000000Z-bisect-0123", "20261102T000000Z-bisect-run-4567"):
+    for name in (f"20261101T000000Z-{kind}-0123", f"20261102T000000Z-{kind}-run-4567"):
         (results / name).mkdir(parents=True)
         (results / name / "run.log").write_text("said\n")
         aged(results / name)
     found = clean.find(cfg, tmp_path / "cache", results, 7 * clean.DAY_S)
-    assert [item.what for item in found] == ["bisection"] * 2
+    assert [item.what for item in found] == [what] * 2
     (results / name / "run.log").write_text("and more\n")
     assert len(clean.find(cfg, tmp_path / "cache", results, 7 * clean.DAY_S)) == 1
 

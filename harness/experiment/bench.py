@@ -12,6 +12,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from harness.config import Config, nearest
 from harness.errors import InfraError, UsageError
@@ -20,7 +21,7 @@ from harness.experiment import store
 from harness.experiment.berth import Bootable
 from harness.experiment.cell import command
 from harness.experiment.plan import Cell
-from harness.experiment.preflight import MOUNT_POINT, Job, UntestableError, prepare
+from harness.experiment.preflight import DEVICE, MOUNT_POINT, Job, UntestableError, prepare
 from harness.guest.machine import MachineSpec
 from harness.guest.qemu import COUNTED
 from harness.kernel.image import Image
@@ -72,16 +73,24 @@ def measure(
         try:
             with machine(spec, place, name) as running:
                 for workload in workloads:
-                    job = _job(cfg, image, guest, filesystem, workload)
-                    _prepare(job, running)
-                    figures += _figures(job, running)
+                    job = job_of(cfg, image, guest, filesystem, workload)
+                    make_ready(job, running)
+                    said, _ = trial(job, running)
+                    figures += [
+                        Figure(f"{workload}/{filesystem}/{key}", float(said[key]))
+                        for key in job.workload.figures
+                        if key in said
+                    ]
                     running.run(f"umount {MOUNT_POINT}")
         finally:
             store.delete_disks(place)
     return figures
 
 
-def _job(cfg: Config, image: Image, guest: str, filesystem: str, workload: str) -> Job:
+def job_of(
+    cfg: Config, image: Image, guest: str, filesystem: str, workload: str, device: str = DEVICE
+) -> Job:
+    """One trial of a bench; its file system is on `device`."""
     entry = cfg.workload[workload]
     cell = Cell(
         kernel=image.kernel,
@@ -101,31 +110,34 @@ def _job(cfg: Config, image: Image, guest: str, filesystem: str, workload: str) 
         cpus=cfg.guest[guest].cpus,
         release=image.release,
         timeout_s=entry.timeout_s,
+        device=device,
     )
 
 
-def _prepare(job: Job, machine: Bootable) -> None:
+def make_ready(job: Job, machine: Bootable) -> None:
+    """A file system for the bench, in a guest that is what was asked for; InfraError if not."""
     try:
         prepare(job, machine)
     except UntestableError as why:
         raise InfraError(f"bench {job.workload.source} on {job.cell.kernel}: {why}") from why
 
 
-def _figures(job: Job, machine: Bootable) -> list[Figure]:
-    """Of the one trial after this boot."""
-    done = machine.run(command(job), job.timeout_s)
-    cell = job.cell
-    for line in done.stdout.splitlines():
-        if not line.startswith('# {"trial"'):
-            continue
-        said = json.loads(line[2:])
-        return [
-            Figure(f"{cell.workload}/{cell.filesystem}/{key}", float(said[key]))
-            for key in job.workload.figures
-            if key in said
-        ]
+def trial(job: Job, machine: Bootable, more: str = "") -> tuple[dict[str, Any], list[str]]:
+    """The JSON of the bench's one trial, and all lines it printed; `more`: its further arguments.
+
+    InfraError when there is none, or when it did not take place as it should have.
+    """
+    done = machine.run(f"{command(job)} {more}".rstrip(), job.timeout_s)
+    cell, lines = job.cell, done.stdout.splitlines()
+    for line in lines:
+        if line.startswith('# {"trial"'):
+            said: dict[str, Any] = json.loads(line[2:])
+            if said.get("outcome", "held") == "held":
+                return said, lines
+            raise InfraError(
+                f"bench {cell.workload} on {cell.kernel} and {cell.filesystem}: {said.get('why')}"
+            )
     raise InfraError(
         f"bench {cell.workload} on {cell.kernel} and {cell.filesystem} gave no figures:"
         f" status {done.status}: {done.stderr.strip()[:200]}"
     )
-

@@ -31,11 +31,16 @@ class Accelerator:
     name: str  # "kvm", "tcg" or "icount"
     slowdown: float  # factor for every time limit that was meant for KVM
     reason: str  # for a person: why this one
+    # icount: CPUs take turns at least that often, in microseconds of the guest; 0: when a
+    # timer of the guest is due, which may take milliseconds.
+    slice_us: int = 0
 
 
 # TCG with one thread for all CPUs and a clock that counts their instructions: a busy host
 # changes nothing, and two boots give the same figures (QEMU, docs/devel/tcg-icount.rst).
 COUNTED = Accelerator("icount", SLOWDOWN["icount"], "instructions are counted")
+# The same with turns as short as an operation, for what one CPU waits for another.
+SLICED = Accelerator("icount", SLOWDOWN["icount"], "instructions are counted, in slices", 20)
 _COUNTING = ("-icount", "shift=0,sleep=off", "-rtc", "base=2026-01-01,clock=vm")
 
 
@@ -161,6 +166,13 @@ def command(
     ]  # fmt: skip
     if accelerator.name == COUNTED.name:
         argv += _COUNTING
+    if accelerator.slice_us:
+        # A timer that the guest knows nothing of: whoever runs stops when it is due.  QEMU
+        # goes on with the next CPU then (rr_cpu_thread_fn() in accel/tcg).
+        argv += [
+            "-object",
+            f"filter-buffer,id=slices,netdev=net0,queue=rx,interval={accelerator.slice_us}",
+        ]
     if qmp is not None:
         argv += ["-chardev", f"{qmp},id=qmp0", "-mon", "chardev=qmp0,mode=control"]
     elif "mux=on" in serial:

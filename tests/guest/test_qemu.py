@@ -115,6 +115,17 @@ def test_the_command_line(fake_qemu: Callable[[str], None]) -> None:
     assert "file=/d/one,,two.img,cache" in drive, "a comma in a path ends QEMU's option"
 
 
+def test_instructions_are_counted_and_cpus_take_turns(fake_qemu: Callable[[str], None]) -> None:
+    fake_qemu("boots")
+    counted, sliced = (" ".join(build(accelerator=each)) for each in (qemu.COUNTED, qemu.SLICED))
+    for line in (counted, sliced):
+        assert "-icount shift=0,sleep=off" in line and "-accel tcg,thread=single" in line
+    assert "filter-buffer" not in counted
+    # The filter is of the network device that is there anyway.
+    assert "filter-buffer,id=slices,netdev=net0,queue=rx,interval=20" in sliced
+    assert "-icount" not in " ".join(build())
+
+
 def test_by_hand_the_console_has_a_monitor_and_no_qmp(fake_qemu: Callable[[str], None]) -> None:
     fake_qemu("boots")
     argv = " ".join(build(qmp=None, serial="stdio,mux=on"))
