@@ -309,9 +309,9 @@ static void check(struct trial *t)
 		return;
 	}
 	victim_write(t);
+	victim_give_room(t);
 	plant(t, "stale", keep + prng_below(&t->rng, leaf_end - keep));
 	file_check_zero(&file, t, keep, leaf_end - keep);
-	victim_give_room(t);
 	write_range(t);
 	if (t->plant && !strcmp(t->plant, "victim"))
 		victim_plant(t);
