@@ -193,16 +193,11 @@ class _Reader(Parsing):
                 self.bounds((section, name), table, kind)
         for name, tree in config.tree.items():
             self.tree(("tree", name), tree, self.data["tree"][name])
-        for name, kernel in config.kernel.items():
-            self.kernel(("kernel", name), kernel, config)
         for name, filesystem in config.filesystem.items():
             self.filesystem(("filesystem", name), filesystem)
-        for name, switch in config.switch.items():
-            self.switch(("switch", name), switch, config)
-        for name, workload in config.workload.items():
-            self.workload(("workload", name), workload, config)
-        for name, plan in config.plan.items():
-            self.plan(("plan", name), plan, config)
+        for section in ("kernel", "switch", "workload", "plan"):
+            for name, table in getattr(config, section).items():
+                getattr(self, section)((section, name), table, config)
         for i, allow in enumerate(config.allow):
             self.allow(("allow", i), allow, config)
         if config.nightly is not None:
