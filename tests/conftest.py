@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -106,9 +107,10 @@ def project(tmp_path: Path) -> Project:
 
 
 @pytest.fixture(autouse=True)
-def no_waiting_for_the_disk(
-    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def no_waiting_for_the_disk(request: pytest.FixtureRequest) -> Iterator[None]:
     """What is flushed for the sake of a power cut costs a fake most of its time."""
-    if request.node.get_closest_marker("vm") is None:
-        monkeypatch.setattr(os, "fsync", lambda _descriptor: None)
+    # Not by `monkeypatch`: a test's own would then be undone after the fixtures it is used in.
+    with pytest.MonkeyPatch.context() as patch:
+        if request.node.get_closest_marker("vm") is None:
+            patch.setattr(os, "fsync", lambda _descriptor: None)
+        yield

@@ -38,7 +38,8 @@ def test_keys_and_no_needless_work(checkout: Path, tmp_path: Path) -> None:
     assert made["races/one"].stat() == before, "it was linked again"
     other = tmp_path / "other"
     checkout.rename(other)
-    assert compile_workloads(other, tmp_path / "cache")["preflight"] != made["preflight"]
+    # Compiled anew, to the same bytes: they say nothing of the directory.
+    assert compile_workloads(other, tmp_path / "cache") == made
 
 
 def test_a_set_of_programs_stays_what_it_was(checkout: Path, tmp_path: Path) -> None:
