@@ -207,6 +207,8 @@ class _Fetch:
 
     def _mark(self, good: str, bad: str) -> None:
         """Says by a ref that the range is here whole, and of how many commits that is."""
+        if git.attempt(self.repo, "merge-base", good, bad).status != 0:
+            return  # it is not
         name = f"refs/harness/bisect/{good}-{bad}/{self._count(good, bad)}"
         git.out(self.repo, "update-ref", name, bad)
 
@@ -243,6 +245,8 @@ class _Fetch:
             git.out(helper, "update-ref", "refs/heads/good", good)
             git.out(helper, "update-ref", "refs/heads/bad", bad)
             options = [f"--shallow-exclude=refs/heads/leave-{n}" for n in range(len(leave))]
+            if not options and (self.repo / "shallow").is_file():
+                options = ["--unshallow"]  # the range begins with a first commit
             self._say(f"fetching {good[:_SHORT]}..{bad[:_SHORT]} from {local}")
             refs = ["refs/heads/good", "refs/heads/bad"]
             self._fetch([*options, f"file://{helper}", *refs])

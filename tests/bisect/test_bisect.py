@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from harness.config import load
+from harness.kernel import tree
 from tests.bisect import conftest as yards
 from tests.bisect.conftest import Yard
 from tests.fakes import kernel as fake
@@ -300,6 +302,17 @@ def test_only_the_range_is_fetched(yard: Yard) -> None:
     for times in (1, 0):
         yard.bisect("--cell", CELL, "-v", commits[15], bad)
         assert yard.said.count("fetching") == times
+
+
+def test_a_range_that_begins_with_the_first_commit(yard: Yard) -> None:
+    """Both ends are here already, each alone, as nights have left them."""
+    first = fake.git(yard.linux, "rev-list", "--max-parents=0", "HEAD")
+    cfg = load(yard.root / "harness.toml")
+    tree.materialise("six", cfg.tree["six"], yard.root, yard.cache, refresh=True)
+    commits = yard.history(states(4, yards.OPEN))
+    tree.materialise("six", cfg.tree["six"], yard.root, yard.cache, refresh=True)
+    found = yard.bisect("--cell", CELL, first, "master")
+    assert found["first_bad"]["commit"] == commits[4]
 
 
 def test_json(yard: Yard) -> None:
