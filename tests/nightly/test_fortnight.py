@@ -109,7 +109,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         "# ext4 only.\n# CONFIG_XFS_FS is not set\n"
     )
     toml = (ROOT / "harness.toml").read_text()
-    head = re.sub(r"(?ms)^\[(tree|kernel|plan|nightly)\b.*?(?=^\[(?!tree|kernel|plan|nightly)|\Z)",
+    head = re.sub(r"(?ms)^\[+(tree|kernel|plan|nightly|bench)\b.*?(?=^\[+(?!\[*(tree|kernel|plan|nightly|bench)\b)|\Z)",
                   "", toml)  # fmt: skip
     head = re.sub(r"(?m)^kernels = \[.*\]\n", "", head)  # workloads of kernels that are not here
     (root / "harness.toml").write_text(head + TABLES)
