@@ -72,10 +72,10 @@ static void open_file(struct trial *t)
 	holder = gate_option("holder", "punch");
 	visit = gate_option("visit", "fault");
 	where = gate_option("where", "beside");
-	ops = gate_number("ops", 2000);
+	ops = gate_number("ops", 4000);
 	extents = gate_number("extents", 512);
 	interval_us = gate_number("interval-us", 500);
-	period_us = gate_number("period-us", 100000);
+	period_us = gate_number("period-us", 250000);
 	slow = gate_number("slow", 1);
 	if (!word_is(holder, "punch", "truncate") && !word_is(holder, "direct", "extend") &&
 	    !word_is(holder, "none", NULL))
