@@ -194,6 +194,7 @@ class Bench(Table, frozen=True, kw_only=True):
     workloads: list[str]  # of kind bench
     guest: str
     device: str = "/dev/vda"  # that file systems are made on, in that guest
+    mount: dict[str, list[str]] = {}  # further options, by Filesystem.type
     boots: int = 10  # of each kernel and file system, with QEMU's CPUs side by side
     goal: list[Goal] = []
 

@@ -56,8 +56,9 @@ def measure(
                     continue
                 listen(Event("command", boot.name, workload))
                 job = job_of(
-                    cfg, image, asked.guest, boot.filesystem, workload, asked.device
-                )
+                    cfg, image, asked.guest, boot.filesystem, workload, asked.device,
+                    cfg.bench.mount if cfg.bench is not None else {},
+                )  # fmt: skip
                 make_ready(job, running)
                 # A schedule is in the guest's time; under icount nobody is slow.
                 slow = job.workload.scheduled and boot.clock != "icount"

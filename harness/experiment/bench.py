@@ -12,7 +12,10 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
+
+import msgspec
 
 from harness.config import Config, nearest
 from harness.errors import InfraError, UsageError
@@ -88,10 +91,19 @@ def measure(
 
 
 def job_of(
-    cfg: Config, image: Image, guest: str, filesystem: str, workload: str, device: str = DEVICE
+    cfg: Config,
+    image: Image,
+    guest: str,
+    filesystem: str,
+    workload: str,
+    device: str = DEVICE,
+    mount: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> Job:
-    """One trial of a bench; its file system is on `device`."""
-    entry = cfg.workload[workload]
+    """One trial of a bench; its file system is on `device`.
+
+    `mount`: further options, by the file system's type.
+    """
+    entry, chosen = cfg.workload[workload], cfg.filesystem[filesystem]
     cell = Cell(
         kernel=image.kernel,
         role=cfg.kernel[image.kernel].role,
@@ -105,7 +117,9 @@ def job_of(
     )
     return Job(
         cell=cell,
-        filesystem=cfg.filesystem[filesystem],
+        filesystem=msgspec.structs.replace(
+            chosen, mount=[*chosen.mount, *mount.get(chosen.type, ())]
+        ),
         workload=entry,
         cpus=cfg.guest[guest].cpus,
         release=image.release,

@@ -334,7 +334,7 @@ def test_a_boot_is_made_ready_for_each_workload_and_slowed_where_time_is_the_hos
         ("icount", True), ("tcg", False)]  # fmt: skip
     benches = [c for c in lab.commands if c.startswith("/workloads/bench/")]
     assert [c.endswith("--slow 5") for c in benches] == [False, False, False, True]
-    assert lab.commands.count("mount -t ext4 -o noatime /dev/nullb0 /mnt") == 4
+    assert lab.commands.count("mount -t ext4 -o noatime,noinit_itable /dev/nullb0 /mnt") == 4
 
 
 def test_sizes_come_from_the_debug_information(tmp_path: Path) -> None:

@@ -23,9 +23,11 @@
  * --where	beside: as above; inside: a hole of the holder's part, nothing to read
  *
  * Both arrive by a fixed schedule (lib/schedule.h), and a latency is counted from the
- * arrival. --slow N makes all intervals N times as long, for guests without KVM whose
- * clock is the host's. Prints both histograms, in nanoseconds; a trial's JSON has
- * percentiles of each, and visits_s and holds_s: how many a second were done.
+ * arrival. Visits that arrived during a hold are counted apart as well ("during"): what
+ * the holder does beforehand has locks of its own. --slow N makes all intervals N times
+ * as long, for guests without KVM whose clock is the host's. Prints all histograms, in
+ * nanoseconds; a trial's JSON has percentiles of each, and visits_s and holds_s: how many
+ * a second were done.
  *
  * The visitor is on CPU 0 because of -icount: QEMU runs one CPU until a timer is due, then
  * the others from the first one on. A timer of CPU 0 is served at once, one of
@@ -50,6 +52,7 @@
 #include "lib/schedule.h"
 
 #define SECOND	1000000000ull
+#define MAX_HOLDS	8192
 #define GAP	(3 * PAGE + 100)	/* between two extending writes */
 
 static struct file file;
@@ -58,7 +61,10 @@ static unsigned long ops, extents, interval_us, period_us, slow;
 static size_t held_at, size;		/* bytes */
 static char *block;			/* a page of data, aligned */
 static size_t *order;			/* pages that are visited, ops of them */
-static struct histogram visits, holds;
+static struct histogram visits, during, holds;
+static uint64_t *took;			/* by each visit */
+static struct { uint64_t from, to; } held[MAX_HOLDS];
+static unsigned long nr_held;
 static atomic_bool over;
 static uint64_t begin, visits_ns, holds_ns;
 
@@ -72,10 +78,10 @@ static void open_file(struct trial *t)
 	holder = gate_option("holder", "punch");
 	visit = gate_option("visit", "fault");
 	where = gate_option("where", "beside");
-	ops = gate_number("ops", 2000);
+	ops = gate_number("ops", 4000);
 	extents = gate_number("extents", 512);
 	interval_us = gate_number("interval-us", 500);
-	period_us = gate_number("period-us", 100000);
+	period_us = gate_number("period-us", 250000);
 	slow = gate_number("slow", 1);
 	if (!word_is(holder, "punch", "truncate") && !word_is(holder, "direct", "extend") &&
 	    !word_is(holder, "none", NULL))
@@ -93,6 +99,7 @@ static void open_file(struct trial *t)
 	block = aligned_buffer(PAGE);
 	memset(block, 0x5a, PAGE);
 	order = aligned_buffer(ops * sizeof(*order));
+	took = aligned_buffer(ops * sizeof(*took));
 }
 
 /* Every second page of the holder's part gets a block. */
@@ -130,7 +137,9 @@ static void setup(struct trial *t)
 	if (word_is(holder, "extend", NULL) && ftruncate(file.fd, held_at + PAGE))
 		race_invalid(t, "setup: ftruncate: %s", strerror(errno));
 	histogram_clear(&visits);
+	histogram_clear(&during);
 	histogram_clear(&holds);
+	nr_held = 0;
 	atomic_store(&over, false);
 }
 
@@ -169,14 +178,20 @@ static void hold_on(struct trial *t)
 
 	schedule_begin(&s, begin, period_us * slow * 1000);
 	for (n = 0; !atomic_load(&over); n++) {
-		uint64_t arrival;
+		uint64_t arrival, from, to;
 
 		if (!prepare())
 			break;
 		arrival = schedule_wait(&s);
+		from = schedule_now();
 		if (!hold(n))
 			break;
-		histogram_add(&holds, schedule_now() - arrival);
+		to = schedule_now();
+		histogram_add(&holds, to - arrival);
+		if (nr_held < MAX_HOLDS) {
+			held[nr_held].from = from;
+			held[nr_held++].to = to;
+		}
 		if (!restore())
 			break;
 	}
@@ -199,7 +214,8 @@ static void call(struct trial *t)
 		if (word_is(visit, "fault", NULL) ? !race_touch(file.map + at) :
 						    pread(file.fd, &byte, 1, at) != 1)
 			race_invalid(t, "%s of page %zu: %s", visit, order[i], strerror(errno));
-		histogram_add(&visits, schedule_now() - arrival);
+		took[i] = schedule_now() - arrival;
+		histogram_add(&visits, took[i]);
 	}
 	visits_ns = schedule_now() - begin;
 	atomic_store(&over, true);
@@ -230,9 +246,26 @@ static void note(struct trial *t, const char *name, const struct histogram *h, u
 	race_note(t, key, h->max);
 	snprintf(key, sizeof(key), "%s_n", name);
 	race_note(t, key, h->count);
-	snprintf(key, sizeof(key), "%ss_s", name);
-	race_note(t, key, ns ? h->count * SECOND / ns : 0);
+	if (ns) {
+		snprintf(key, sizeof(key), "%ss_s", name);
+		race_note(t, key, h->count * SECOND / ns);
+	}
 	histogram_print(h, name, "ns");
+}
+
+/* Those that arrived while the holder was at it, who waited for nothing else. */
+static void sort_out(void)
+{
+	uint64_t arrival = begin;
+	unsigned long i, n = 0;
+
+	for (i = 0; i < ops; i++) {
+		arrival += interval_us * slow * 1000;
+		while (n < nr_held && held[n].to < arrival)
+			n++;
+		if (n < nr_held && held[n].from <= arrival)
+			histogram_add(&during, took[i]);
+	}
 }
 
 static void measure(struct trial *t)
@@ -241,8 +274,11 @@ static void measure(struct trial *t)
 	begin = (schedule_now() / SECOND + 1) * SECOND;
 	gate_crew(t, 2, member);
 	note(t, "visit", &visits, visits_ns);
-	if (!word_is(holder, "none", NULL))
-		note(t, "hold", &holds, holds_ns);
+	if (word_is(holder, "none", NULL))
+		return;
+	note(t, "hold", &holds, holds_ns);
+	sort_out();
+	note(t, "during", &during, 0);
 }
 
 static void other(struct trial *t)
