@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import shutil
 import xml.etree.ElementTree as ET
@@ -300,6 +301,8 @@ def test_a_boot_is_made_ready_for_each_workload_and_slowed_where_time_is_the_hos
     cfg = load(ROOT / "harness.toml")
     wanted = record.ask(cfg, workloads=["cold-fault", "fault-alone"], filesystems=["ext4"])
     lab, specs = Lab(), []
+    options = ["rw", "noatime", "noinit_itable"]
+    lab.default = dataclasses.replace(lab.default, preflight={"mount_options": options})
 
     def machine(spec: Any, directory: Path, name: str) -> Any:
         made: Any = lab.rooms().machine(spec, directory, Path(), Path(), silent, name)
