@@ -144,8 +144,8 @@ def test_a_guest_that_is_another_one_is_not_measured(tmp_path: Path) -> None:
 def test_a_part_that_did_not_take_place_costs_only_its_figures(tmp_path: Path) -> None:
     """As fault-cold without a punch beside it: what it counted before is what it was."""
     why = '"outcome":"untested","why":"no punch"'
-    guest = Guest(Lab(), '1..1\n# {"trial":1,"a_ns":12,"b_ns":3.5,%s}\nok 1 # SKIP\n' % why)
+    guest = Guest(Lab(), f'1..1\n# {{"trial":1,"a_ns":12,"b_ns":3.5,{why}}}\nok 1 # SKIP\n')
     assert [each.value for each in take(tmp_path, guest)] == [12.0, 3.5]
-    guest = Guest(Lab(), '1..1\n# {"trial":1,"a_ns":12,%s}\nok 1 # SKIP\n' % why)
+    guest = Guest(Lab(), f'1..1\n# {{"trial":1,"a_ns":12,{why}}}\nok 1 # SKIP\n')
     with pytest.raises(InfraError, match="no punch"):
         take(tmp_path, guest)
