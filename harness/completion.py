@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-PLACE = "workloads/coordinates"  # as in harness/replay/replaying.py
+from harness.places import COORDINATES
+
 SHELLS = ("bash", "zsh", "fish")
 ASKED = "_ARGCOMPLETE"  # argcomplete's own word for "a shell is asking"
 
@@ -60,7 +61,7 @@ def _names(
     def names(parsed_args: argparse.Namespace, **_: Any) -> Iterable[str]:
         try:
             if kind == "coordinate":
-                return [path.stem for path in load(parsed_args).root.glob(f"{PLACE}/*.toml")]
+                return [path.stem for path in load(parsed_args).root.glob(f"{COORDINATES}/*.toml")]
             if kind in ("run", "cell"):
                 return list(_of_runs(kind, parsed_args))
             return list(getattr(load(parsed_args), kind))

@@ -17,6 +17,8 @@ _TRIALS = (1, 1_000_000)
 _JOBS = (1, 256)
 _SECONDS = (1, 7 * 86400)
 _PATCHES = (1, 10_000)
+# What chooses cells, see filters().
+CELLS = (("-k", "kernel"), ("-f", "filesystem"), ("-w", "workload"))
 CELL = "KERNEL/FILESYSTEM/WORKLOAD[@SWITCH]"
 
 
@@ -83,7 +85,7 @@ def run_options(parser: argparse.ArgumentParser) -> None:
     """What `harness run` takes."""
     parser.usage = "%(prog)s [OPTION]... [PLAN]"  # argparse's own fills the screen
     parser.add_argument("plan", nargs="?", metavar="PLAN", help="default: quick")
-    _filters(parser, (("-k", "kernel"), ("-f", "filesystem"), ("-w", "workload")))
+    filters(parser, CELLS)
     parser.add_argument(
         "--trials", type=whole(_TRIALS), metavar="N", help="per cell, instead of the plan's"
     )
@@ -209,7 +211,7 @@ def mutants_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "plan", nargs="?", default="default", metavar="PLAN", help="default: default"
     )
-    _filters(parser, (("-f", "filesystem"), ("-w", "workload"), ("-x", "switch")))
+    filters(parser, (("-f", "filesystem"), ("-w", "workload"), ("-x", "switch")))
     parser.add_argument(
         "--trials", type=whole(_TRIALS), default=3, metavar="N",
         help="for each switch and workload, at most (default: 3)",
@@ -225,7 +227,8 @@ def _jobs(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _filters(parser: argparse.ArgumentParser, names: Sequence[tuple[str, str]]) -> None:
+def filters(parser: argparse.ArgumentParser, names: Sequence[tuple[str, str]]) -> None:
+    """An option for each (short, name), which may be given again for more."""
     for short, name in names:
         parser.add_argument(
             short,

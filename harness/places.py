@@ -17,6 +17,8 @@ from harness.errors import BootError, InfraError, MachineLostError
 CACHE_VARIABLE = "HARNESS_CACHE"
 _NAME = "mapping-range-lock-harness"
 
+COORDINATES = Path("workloads") / "coordinates"  # of a checkout: stored exposures
+
 NEWEST_RUN = "the newest"  # of those that ended early; no directory has such a name
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 from statistics import median
 
 from harness.bench.histogram import Histogram, merged
-from harness.bench.record import Document, Sample
+from harness.bench.record import Document
 from harness.config import Goal
 
 RESAMPLES = 10_000
@@ -79,14 +80,6 @@ def ratio(base: Sequence[float], other: Sequence[float]) -> Ratio | None:
     return Ratio(value, float(ends[0]), float(ends[1]))
 
 
-def _by_round(samples: Sequence[Sample], workload: str, figure: str) -> dict[int, float]:
-    return {
-        sample.round: sample.rows[workload].figures[figure]
-        for sample in samples
-        if workload in sample.rows and figure in sample.rows[workload].figures
-    }
-
-
 def lines(document: Document) -> list[Line]:
     """All that was measured, in the order of harness.toml, the counted figures first."""
     return list(_lines(document))
@@ -94,27 +87,20 @@ def lines(document: Document) -> list[Line]:
 
 def _lines(document: Document) -> Iterator[Line]:
     asked = document.asked
-    base = asked.kernels[0]
-    for clock in ("icount", "tcg"):
-        for workload in asked.workloads:
-            for filesystem in asked.filesystems:
-                for figure in asked.figures[workload]:
-                    found = {
-                        kernel: _by_round(
-                            [
-                                sample
-                                for sample in document.samples
-                                if (sample.clock, sample.kernel, sample.filesystem)
-                                == (clock, kernel, filesystem)
-                            ],
-                            workload,
-                            figure,
-                        )
-                        for kernel in asked.kernels
-                    }
-                    found = {kernel: values for kernel, values in found.items() if values}
-                    if found:
-                        yield _line(workload, filesystem, figure, clock, found, base)
+    for clock, workload, filesystem in product(
+        ("icount", "tcg"), asked.workloads, asked.filesystems
+    ):
+        said = {
+            kernel: document.of(clock, kernel, filesystem, workload) for kernel in asked.kernels
+        }
+        for figure in asked.figures[workload]:
+            found = {
+                kernel: {n: row.figures[figure] for n, row in rows.items() if figure in row.figures}
+                for kernel, rows in said.items()
+            }
+            found = {kernel: values for kernel, values in found.items() if values}
+            if found:
+                yield _line(workload, filesystem, figure, clock, found, asked.kernels[0])
 
 
 def _line(
@@ -194,10 +180,8 @@ def pooled(
     for kernel in document.asked.kernels:
         several = [
             one
-            for sample in document.samples
-            if (sample.clock, sample.kernel, sample.filesystem) == (clock, kernel, filesystem)
-            if workload in sample.rows
-            for one in sample.rows[workload].histograms
+            for row in document.of(clock, kernel, filesystem, workload).values()
+            for one in row.histograms
             if one.histogram == name and one.count
         ]
         if several:

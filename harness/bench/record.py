@@ -87,6 +87,15 @@ class Document(msgspec.Struct, kw_only=True):
     sittings: int = 1
     samples: list[Sample] = []
 
+    def of(self, clock: str, kernel: str, filesystem: str, workload: str) -> dict[int, Row]:
+        """What a workload said in boots of one kind, by round."""
+        return {
+            sample.round: sample.rows[workload]
+            for sample in self.samples
+            if (sample.clock, sample.kernel, sample.filesystem) == (clock, kernel, filesystem)
+            and workload in sample.rows
+        }
+
 
 def ask(
     cfg: Config,

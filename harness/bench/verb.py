@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from harness.errors import EXIT_EXPECTED, EXIT_UNEXPECTED, HarnessError, InfraError, UsageError
 from harness.events import Event, Listener
-from harness.options import view_options, whole
+from harness.options import CELLS, filters, view_options, whole
 from harness.places import NEWEST_RUN
 
 if TYPE_CHECKING:
@@ -30,11 +30,7 @@ _GUESS_S = {"icount": 150.0, "tcg": 120.0}
 
 def options(parser: argparse.ArgumentParser) -> None:
     """What `harness bench` takes."""
-    for short, name in (("-k", "kernel"), ("-f", "filesystem"), ("-w", "workload")):
-        parser.add_argument(
-            short, f"--{name}", action="append", default=[], metavar="NAME",
-            help=f"only this {name} (again for more)",
-        )  # fmt: skip
+    filters(parser, CELLS)
     parser.add_argument(
         "--boots", type=whole(_BOOTS), metavar="N",
         help="of each kernel in the host's time, beside the counted one (default: harness.toml's)",

@@ -14,11 +14,10 @@ from harness.events import Event, Listener
 from harness.experiment import facts
 from harness.kernel import build, image
 from harness.kernel.image import Image
+from harness.places import COORDINATES
 from harness.replay import coordinate as coordinates
 from harness.replay.coordinate import Coordinate
 from harness.replay.stand import Shot, Stand, bzimage_digest, cell_of
-
-PLACE = Path("workloads") / "coordinates"
 
 
 @dataclass(frozen=True)
@@ -34,13 +33,14 @@ class Repeat:
 def find(name: str, root: Path) -> Path:
     """The file of a coordinate: a path, or a name in workloads/coordinates. UsageError."""
     path = Path(name)
-    stored = root / PLACE
+    stored = root / COORDINATES
     for each in (path, stored / name, stored / f"{name}.toml"):
         if each.is_file():
             return each
     known = [each.stem for each in stored.glob("*.toml")]
     raise UsageError(
-        f"no coordinate {name!r}{nearest(name, known)}", hint=f"ls {PLACE}, or: harness explore"
+        f"no coordinate {name!r}{nearest(name, known)}",
+        hint=f"ls {COORDINATES}, or: harness explore",
     )
 
 

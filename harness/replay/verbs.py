@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.errors import EXIT_CANNOT_TEST, EXIT_EXPECTED, EXIT_UNEXPECTED, UsageError
 from harness.events import Event, Listener
-from harness.options import known, view_options, whole
+from harness.options import CELLS, filters, known, view_options, whole
 
 if TYPE_CHECKING:
     from harness.config import Config, RunMode
@@ -53,9 +53,7 @@ def register(
 
 def _explore_options(parser: argparse.ArgumentParser) -> None:
     parser.usage = "%(prog)s [OPTION]..."
-    for short, name in (("-k", "kernel"), ("-f", "filesystem"), ("-w", "workload")):
-        parser.add_argument(short, f"--{name}", action="append", default=[], metavar="NAME",
-                            help=f"only this {name} (again for more)")  # fmt: skip
+    filters(parser, CELLS)
     parser.add_argument("--seeds", type=_span(1, 2**32 - 1), default=range(1, 5),
                         metavar="A..B", help="of the reproducer (default: 1..4)")  # fmt: skip
     parser.add_argument("--shifts", type=_span(0, 10), default=range(2, 6), metavar="A..B",

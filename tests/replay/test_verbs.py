@@ -15,6 +15,7 @@ from harness.errors import InfraError
 from harness.experiment.cell import Attempt
 from harness.guest.replay import Recording
 from harness.kernel import build, image
+from harness.places import COORDINATES
 from harness.replay import replaying, stand
 from harness.replay.coordinate import Coordinate, line_marks, write
 from harness.replay.stand import Shot
@@ -56,7 +57,7 @@ def stored(
         coordinate, trace=GOOD.trace, memory=GOOD.memory, machine=GOOD.machine,
         lines=line_marks(CONSOLE), qemu=Stand.qemu, initramfs=GOOD.initramfs,
     )  # fmt: skip
-    write(made, project.root / replaying.PLACE / "one.toml")
+    write(made, project.root / COORDINATES / "one.toml")
 
     class Resolved:
         identity = made.kernel_id

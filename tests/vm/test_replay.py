@@ -15,11 +15,11 @@ from pathlib import Path
 
 import pytest
 
+from harness.places import COORDINATES
 from harness.replay.coordinate import Coordinate, read
-from harness.replay.replaying import PLACE
 from tests.vm.conftest import ROOT
 
-STORED = sorted((ROOT / PLACE).glob("*.toml"))
+STORED = sorted((ROOT / COORDINATES).glob("*.toml"))
 # A replay takes ten seconds, and finding one again two or three of them.  So many a day, the
 # next ones tomorrow: each is seen twice a week.
 A_DAY = 4
