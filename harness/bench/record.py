@@ -197,10 +197,7 @@ def find(root: Path, name: str, finished: bool | None = None) -> Path:
 
     `finished`: one that is, or one that is not.
     """
-    directories = sorted(
-        (path.parent for path in root.glob(f"*/{FILE}") if not path.parent.is_symlink()),
-        reverse=True,
-    )
+    directories = store.began(root, FILE)[::-1]
     if name not in ("", NEWEST_RUN):
         directories = [path for path in directories if path.name == Path(name).name]
     for path in directories:

@@ -14,7 +14,7 @@ from typing import Any
 
 from harness.bisect.question import Kind, Sight
 from harness.errors import UsageError
-from harness.experiment.store import LineFile
+from harness.experiment.store import LineFile, began
 from harness.places import NEWEST_RUN
 
 NAME = "journal.jsonl"
@@ -91,9 +91,9 @@ def find(root: Path, name: str) -> Path:
                 f"bisection {directory.name} is finished", hint=f"less {directory / RESULT}"
             )
         return directory.resolve()
-    for path in sorted(root.glob(f"*/{NAME}"), reverse=True):
-        if not (path.parent / RESULT).is_file() and not path.parent.is_symlink():
-            return path.parent
+    for directory in reversed(began(root, NAME)):
+        if not (directory / RESULT).is_file():
+            return directory
     raise UsageError(f"no bisection in {root} ended early", hint="harness bisect --help")
 
 

@@ -38,12 +38,10 @@ def find(root: Path, name: str) -> Path:
                 hint=f"less {directory / 'run.json'}",
             )
         return directory.resolve()
-    for path in sorted(root.glob("*/run.json"), reverse=True):
-        if path.parent.is_symlink():
-            continue
-        document = store.read_run(path.parent)
+    for directory in reversed(store.began(root, "run.json")):
+        document = store.read_run(directory)
         if document["status"] != "finished" and "planned" in document:
-            return path.parent
+            return directory
     raise UsageError(f"no run in {root} ended early", hint="harness run")
 
 

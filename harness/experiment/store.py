@@ -25,6 +25,7 @@ from harness.errors import InfraError
 from harness.events import Event
 
 LATEST = "latest"
+_TIME = len("20261125T120000Z")
 
 
 class DiskFullError(InfraError):
@@ -267,6 +268,17 @@ class Run:
             os.close(self._held)
             self._held = -1
         self._log.close()
+
+
+def began(root: Path, file: str) -> list[Path]:
+    """The directories under `root` that hold `file`, in the order in which they began.
+
+    Links are left out: a run has one name.
+    """
+    found = [path for path in root.glob(f"*/{file}") if not path.parent.is_symlink()]
+    # The name begins with the time.  Of two of the same second, the one that ended last.
+    found.sort(key=lambda path: (path.parent.name[:_TIME], path.stat().st_mtime_ns))
+    return [path.parent for path in found]
 
 
 def _make_directory(root: Path, plan: str, started: datetime) -> tuple[str, Path]:

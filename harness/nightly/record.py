@@ -171,9 +171,9 @@ def load(directory: Path) -> Night:
 
 def nights(results: Path) -> Iterator[tuple[Night, Path]]:
     """All nights that can be read, the newest first."""
-    for path in sorted((results / NIGHTS).glob(f"*/{FILE}"), reverse=True):
+    for directory in reversed(store.began(results / NIGHTS, FILE)):
         try:
-            yield load(path.parent), path.parent
+            yield load(directory), directory
         except InfraError:
             continue
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from harness.errors import InfraError, UsageError
+from harness.experiment import store
 from harness.report.saved import Kernel, Saved, convert
 
 FILE = "mutants.json"
@@ -89,9 +90,9 @@ def find(run: Saved, asked: str | None) -> KillMatrix | None:
     if (run.directory / FILE).is_file():
         return _matrix(_load(run.directory / FILE))
     built = {kernel.id for kernel in run.document.kernels.values()}
-    for path in sorted(run.directory.parent.glob(f"*/{FILE}"), reverse=True):
+    for directory in reversed(store.began(run.directory.parent, FILE)):
         try:
-            kills = _load(path)
+            kills = _load(directory / FILE)
         except InfraError:
             continue  # nobody asked for that one
         # Of another kernel it says nothing about the races of this run.

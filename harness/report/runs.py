@@ -9,21 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import InfraError, UsageError
-from harness.experiment.store import LATEST, read_run
+from harness.experiment.store import LATEST, began, read_run
 
-TIME = len("20261125T120000Z")
 Cell = Mapping[str, Any]
 
 
 def every(root: Path) -> list[Path]:
     """The directories of all runs of plans, the oldest first; their names begin with the time."""
-    if not root.is_dir():
-        return []
-    found = [
-        path for path in root.iterdir() if (path / "run.json").is_file() and not path.is_symlink()
-    ]
-    # Of two that began in the same second, the one that ended last.
-    return sorted(found, key=lambda path: (path.name[:TIME], (path / "run.json").stat().st_mtime))
+    return began(root, "run.json")
 
 
 def find(root: Path, name: str = "") -> Path:

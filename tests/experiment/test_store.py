@@ -149,3 +149,21 @@ def test_cell_directory(tmp_path: Path) -> None:
     path = run.cell_directory("control/ext4/punch@fault+mkwrite")
     assert path == run.directory / "cells/control/ext4/punch@fault+mkwrite"
     assert path.is_dir()
+
+
+def test_runs_of_one_second_come_in_the_order_in_which_they_ended(tmp_path: Path) -> None:
+    # The suffix is drawn by lot: of two in a second, "the newest" was either of them.
+    ended = {
+        "20261130T071556Z-quick-a": 400,  # began earlier, ended last
+        "20261130T071557Z-bisect-0": 100,
+        "20261130T071557Z-quick-9": 200,
+        "20261130T071557Z-bisect-f": 300,
+    }
+    for name, seconds in ended.items():
+        (tmp_path / name).mkdir()
+        write_text(tmp_path / name / "run.json", "{}")
+        os.utime(tmp_path / name / "run.json", (seconds, seconds))
+    (tmp_path / store.LATEST).symlink_to(name)
+    (tmp_path / "20991130T071556Z-empty").mkdir()
+    assert [path.name for path in store.began(tmp_path, "run.json")] == list(ended)
+    assert store.began(tmp_path / "missing", "run.json") == []
