@@ -156,7 +156,8 @@ filesystems = ["ext4"]
 workloads = ["punch-read-fault"]
 guest = "small"
 cells_per_boot = 4
-budget_s = 24
+budget_s = 60
+min_rate = 0.7
 trials = { control = 40, stock = 60 }
 
 [nightly]
