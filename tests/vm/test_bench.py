@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ from harness.bench.record import Boot, Sample
 from harness.events import silent
 from harness.guest.machine import Machine, MachineSpec
 from harness.guest.qemu import probe_accelerator
-from tests.vm.conftest import Lab
+from tests.vm.conftest import ROOT, Lab
 
 WORKLOADS = ["cold-fault", "hot-read", "fault-beside-punch"]
 
@@ -58,3 +60,27 @@ def test_a_fault_beside_a_punch_waits_for_an_rwsem_and_not_for_a_range(
     candidate = samples["candidate"][0].rows["fault-beside-punch"].figures
     assert stock["visit_p99_ns"] > 0.5 * stock["hold_p50_ns"], "stock waits for the punch"
     assert candidate["visit_p99_ns"] < 0.1 * stock["visit_p99_ns"]
+
+
+def sleeps(kernel: str) -> dict[str, int]:
+    """How often docs/who-waits.sh saw the visitor below a truncate on XFS in which function."""
+    script = f"FS=xfs HOLDER=truncate; {(ROOT / 'docs/who-waits.sh').read_text()}"
+    said = subprocess.run(
+        [sys.executable, "-m", "harness", "--config", str(ROOT / "harness.toml"),
+         "boot", "--guest", "bench", kernel, "-q", "--exec", script],
+        cwd=ROOT, capture_output=True, text=True, check=False, timeout=600,
+    )  # fmt: skip
+    assert said.returncode == 0, said.stdout + said.stderr
+    found: dict[str, int] = {}
+    for line in said.stdout.splitlines():
+        count, function, *_ = line.split()
+        found[function] = found.get(function, 0) + int(count)
+    return found
+
+
+def test_below_a_truncate_of_xfs_what_is_left_is_the_ilock() -> None:
+    stock, candidate = sleeps("stock"), sleeps("candidate")
+    # down_read() is __sched, of which a stack says nothing: the caller comes first.
+    assert stock["filemap_fault"] > 0 and stock["xfs_ilock_for_iomap"] > 0, stock
+    assert "filemap_fault" not in candidate, candidate
+    assert candidate["xfs_ilock_for_iomap"] > 0, candidate
