@@ -84,7 +84,7 @@ class World:
         code = cli.main(["--config", str(self.cfg.path), *argv[1:], "--json"])
         lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
         assert code == 0, lines[-3:]
-        result: dict[str, Any] = next(x["result"] for x in lines if x.get("kind") == "bisect")
+        result: dict[str, Any] = next(line["result"] for line in lines if "result" in line)
         print("bisect:", result, file=sys.__stderr__, flush=True)
         return result
 
