@@ -95,6 +95,7 @@ _OPTIONAL_TREE_KEYS: Mapping[str, tuple[str, ...]] = {"debian": ("suite",)}
 _NAME_LENGTHS = {"kernel": 24}
 _SOURCE = re.compile(r"(?:[A-Za-z0-9][A-Za-z0-9._-]*/)*[A-Za-z0-9][A-Za-z0-9._-]*\.c")
 _SOURCE_LENGTH = 200
+_LINE = re.compile(r"[0-9]{1,4}\.[0-9]{1,4}")
 _SWITCHES = re.compile(r"[a-z0-9_-]+(?:\+[a-z0-9_-]+)*")
 _TRIALS = (1, 1_000_000)
 # What a Dask scheduler says at its start: tcp://192.0.2.1:8786.
@@ -324,6 +325,8 @@ class _Reader(Parsing):
             self.fail(source, "must be a C file below workloads/, such as 'races/name.c'")
         if not (self.root / "workloads" / workload.source).is_file():
             self.fail(source, f"no workloads/{workload.source}{nearest(workload.source, sources)}")
+        if workload.since and not _LINE.fullmatch(workload.since):
+            self.fail((*key, "since"), "must be a line of kernels, such as '5.14'")
         for i, switch in enumerate(self.distinct((*key, "switches"), workload.switches)):
             if not _SWITCHES.fullmatch(switch):
                 self.fail((*key, "switches", i), "must be switch names joined by '+'")

@@ -106,6 +106,8 @@ class Workload(Table, frozen=True, kw_only=True):
     filesystems: list[str] = []  # cells on these only; none = on all of the plan
     kernels: list[str] = []  # as above
     modes: list[Mode] = []  # as above
+    # The oldest tree line that it is for, "5.14": older ones have not the call, or do it wrong.
+    since: str = ""
     trials: dict[Role, int] = {}  # per cell, instead of the plan's
     windows: dict[str, list[Window]] = {}  # by Filesystem.type
     # Lower bound of the 95 % interval of the exposure rate that must be reached where

@@ -154,6 +154,8 @@ WRONG = [
      "(did you mean 'stock'?)"),
     (SOURCE, SOURCE + '\nfilesystems = ["ext4-1k"]', "ext4-1k", "workload.punch.filesystems[0]",
      "no [filesystem.ext4-1k] (did you mean 'ext4'?)"),
+    (SOURCE, SOURCE + '\nsince = "v5.14"', "since", "workload.punch.since",
+     "must be a line of kernels, such as '5.14'"),
     (SOURCE, SOURCE + '\nkernels = ["stock", "stock"]', '"stock", "stock"',
      "workload.punch.kernels[1]", "named twice"),
     (SOURCE, SOURCE + "\ntrials = { stock = 0 }", "stock = 0", "workload.punch.trials.stock",

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -23,6 +24,7 @@ from harness.errors import UsageError
 from harness.experiment.statistics import CONFIDENCE, trials_to_exclude, trials_to_show
 from harness.words import USUAL_RATE
 
+_NUMBERS = re.compile(r"[0-9]+(\.[0-9]+)*")
 OFF = "off"  # the variant of a control cell in which every switch is off
 # How a cell is named whose windows only count.
 UNARMED = "~unarmed"
@@ -174,6 +176,8 @@ def cells(
                     continue
                 if filesystem not in (entry.filesystems or [filesystem]):
                     continue
+                if _older(cfg.tree[cfg.kernel[kernel].tree].line, entry.since):
+                    continue
                 for switch, mode in _variants(entry, role, kind, chosen_modes, unaided):
                     variant, armed = (switch or OFF) if role == "control" else "", mode == "armed"
                     name = cell_name(kernel, filesystem, workload, variant, armed)
@@ -255,6 +259,13 @@ def _variants(
         wanted = ("armed",)
     modes = [mode for mode in modes if mode in wanted]
     return [(switch, mode) for mode in modes for switch in _switches(workload, role)]
+
+
+def _older(line: str, since: str) -> bool:
+    """Whether tree line `line` came before `since`; one that is no number did not."""
+    if not since or not _NUMBERS.fullmatch(line):
+        return False
+    return [int(part) for part in line.split(".")] < [int(part) for part in since.split(".")]
 
 
 def _min_rate(plan: Plan, workload: Workload) -> float:

@@ -65,6 +65,29 @@ def test_a_workload_of_some_kernels_only() -> None:
     assert {cell.kernel for cell in cells(cfg, "quick")} == {"candidate"}
 
 
+@pytest.mark.parametrize(
+    "line, since, there",
+    [
+        ("6.12", "", True),
+        ("6.12", "6.12", True),
+        ("6.12", "6.2", True),  # numbers, not letters
+        ("6.2", "6.12", False),
+        ("5.10", "5.14", False),
+        ("5.14", "6.1", False),
+        ("7.2", "6.12", True),
+        ("5.10.262", "5.10", True),
+        ("next", "6.12", True),  # who knows
+    ],
+)
+def test_a_workload_of_newer_lines_only(line: str, since: str, there: bool) -> None:
+    cfg = config(workloads=["plain", "splice"])
+    kernel = cfg.kernel["candidate"]
+    cfg.tree[kernel.tree] = msgspec.structs.replace(cfg.tree[kernel.tree], line=line)
+    cfg.workload["plain"] = msgspec.structs.replace(cfg.workload["plain"], since=since)
+    found = {cell.workload for cell in cells(cfg, "quick", ["candidate"])}
+    assert ("plain" in found) == there
+
+
 def test_no_cell_left() -> None:
     with pytest.raises(UsageError, match="no cell is left: splice on ext4 has none on control"):
         cells(config(workloads=["splice"]), "quick", ["control"], ["ext4"])
