@@ -3,8 +3,7 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import re
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,7 @@ from harness.bench.record import Boot, Sample
 from harness.events import silent
 from harness.guest.machine import Machine, MachineSpec
 from harness.guest.qemu import probe_accelerator
-from tests.vm.conftest import ROOT, Lab
+from tests.vm.conftest import ROOT, Lab, harness
 
 WORKLOADS = ["cold-fault", "hot-read", "fault-beside-punch"]
 
@@ -65,15 +64,11 @@ def test_a_fault_beside_a_punch_waits_for_an_rwsem_and_not_for_a_range(
 def sleeps(kernel: str) -> dict[str, int]:
     """How often docs/who-waits.sh saw the visitor below a truncate on XFS in which function."""
     script = f"FS=xfs HOLDER=truncate; {(ROOT / 'docs/who-waits.sh').read_text()}"
-    said = subprocess.run(
-        [sys.executable, "-m", "harness", "--config", str(ROOT / "harness.toml"),
-         "boot", "--guest", "bench", kernel, "-q", "--exec", script],
-        cwd=ROOT, capture_output=True, text=True, check=False, timeout=600,
-    )  # fmt: skip
-    assert said.returncode == 0, said.stdout + said.stderr
+    program = harness("boot", "--guest", "bench", kernel, "-q", "--exec", script, cwd=ROOT)
+    said, _ = program.communicate(timeout=600)
+    assert program.returncode == 0, said
     found: dict[str, int] = {}
-    for line in said.stdout.splitlines():
-        count, function, *_ = line.split()
+    for count, function in re.findall(r"^ *([0-9]+) +(\w+)", said, re.MULTILINE):
         found[function] = found.get(function, 0) + int(count)
     return found
 
