@@ -336,7 +336,7 @@ def test_a_boot_is_made_ready_for_each_workload_and_slowed_where_time_is_the_hos
     assert [(s.accelerator.name, s.accelerator.slice_us > 0) for s in specs] == [
         ("icount", True), ("tcg", False)]  # fmt: skip
     benches = [c for c in lab.commands if c.startswith("/workloads/bench/")]
-    assert [c.endswith("--slow 5") for c in benches] == [False, False, False, True]
+    assert [c.endswith("--slow 3") for c in benches] == [False, False, False, True]
     assert lab.commands.count("mount -t ext4 -o noatime,noinit_itable /dev/nullb0 /mnt") == 4
 
 

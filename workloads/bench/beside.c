@@ -25,9 +25,9 @@
  * Both arrive by a fixed schedule (lib/schedule.h), and a latency is counted from the
  * arrival. Visits that arrived during a hold are counted apart as well ("during"): what
  * the holder does beforehand has locks of its own. --slow N makes all intervals N times
- * as long, for guests without KVM whose clock is the host's. Prints all histograms, in
- * nanoseconds; a trial's JSON has percentiles of each, and visits_s and holds_s: how many
- * a second were done.
+ * as long, for guests without KVM whose clock is the host's, and visits half as many.
+ * Prints all histograms, in nanoseconds; a trial's JSON has percentiles of each, and
+ * visits_s and holds_s: how many a second were done.
  *
  * The visitor is on CPU 0 because of -icount: QEMU runs one CPU until a timer is due, then
  * the others from the first one on. A timer of CPU 0 is served at once, one of
@@ -78,11 +78,11 @@ static void open_file(struct trial *t)
 	holder = gate_option("holder", "punch");
 	visit = gate_option("visit", "fault");
 	where = gate_option("where", "beside");
-	ops = gate_number("ops", 4000);
 	extents = gate_number("extents", 512);
 	interval_us = gate_number("interval-us", 500);
 	period_us = gate_number("period-us", 250000);
 	slow = gate_number("slow", 1);
+	ops = gate_number("ops", slow > 1 ? 2000 : 4000);
 	if (!word_is(holder, "punch", "truncate") && !word_is(holder, "direct", "extend") &&
 	    !word_is(holder, "none", NULL))
 		race_skip("--holder %s: not one of: punch truncate direct extend none", holder);
