@@ -8,9 +8,16 @@ from collections.abc import Sequence
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Decimal
 from typing import Literal
 
-from scipy.special import betaincinv
-
 CONFIDENCE = 0.95
+
+
+def _beta_quantile(a: float, b: float, p: float) -> float:
+    """Where the beta distribution has `p` below it."""
+    # scipy.special and not scipy.stats, which costs a second of start-up; and half a second
+    # where an interval is asked for, which most commands never do.
+    from scipy.special import betaincinv
+
+    return float(betaincinv(a, b, p))
 
 
 def clopper_pearson(k: int, n: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
@@ -28,9 +35,8 @@ def clopper_pearson(k: int, n: int, confidence: float = CONFIDENCE) -> tuple[flo
     if n == 0:
         return 0.0, 1.0
     tail = (1 - confidence) / 2
-    # scipy.special and not scipy.stats: the latter costs a second of start-up.
-    low = 0.0 if k == 0 else float(betaincinv(k, n - k + 1, tail))
-    high = 1.0 if k == n else float(betaincinv(k + 1, n - k, 1 - tail))
+    low = 0.0 if k == 0 else _beta_quantile(k, n - k + 1, tail)
+    high = 1.0 if k == n else _beta_quantile(k + 1, n - k, 1 - tail)
     return low, high
 
 
@@ -126,8 +132,8 @@ def clustered(
     effective = trials / effect
     tail = (1 - confidence) / 2
     k, n = rate * effective, effective
-    low = 0.0 if not hits else float(betaincinv(k, n - k + 1, tail))
-    high = 1.0 if hits == trials else float(betaincinv(k + 1, n - k, 1 - tail))
+    low = 0.0 if not hits else _beta_quantile(k, n - k + 1, tail)
+    high = 1.0 if hits == trials else _beta_quantile(k + 1, n - k, 1 - tail)
     return (low, high), effect
 
 
