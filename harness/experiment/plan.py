@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 from harness.config import (
     Config,
@@ -20,7 +20,7 @@ from harness.config import (
     WorkloadKind,
     nearest,
 )
-from harness.errors import UsageError
+from harness.errors import InfraError, UsageError
 from harness.experiment.statistics import CONFIDENCE, trials_to_exclude, trials_to_show
 from harness.words import USUAL_RATE
 
@@ -118,6 +118,23 @@ def program_key(source: str) -> str:
     key in what guest.programs.compile_workloads() returns.
     """
     return str(PurePosixPath(source).with_suffix(""))
+
+
+def needed(
+    cfg: Config, workloads: Iterable[str], programs: Mapping[str, Path]
+) -> dict[str, Path]:
+    """Of `programs`, those of the workloads and the preflight; InfraError when one is missing.
+
+    A guest unpacks its initramfs before anything else, and each program is a megabyte of it:
+    all of them cost a boot under TCG a fifth of its time (tests/bench/test_boot_variants.py).
+    """
+    keys = {"preflight", *(program_key(cfg.workload[name].source) for name in workloads)}
+    if missing := sorted(keys - set(programs)):
+        raise InfraError(
+            f"no program was built for {', '.join(missing)} in {cfg.root / 'workloads'}",
+            hint=f"make -C {cfg.root / 'workloads'}",
+        )
+    return {key: programs[key] for key in sorted(keys)}
 
 
 def cells(

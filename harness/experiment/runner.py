@@ -244,7 +244,7 @@ class _Runner:
         self.listen(Event("note", "accelerator", f"{accelerator.name}: {accelerator.reason}"))
         with _stage(stages, "workloads"):
             programs = self.rooms.compile_workloads(self.cfg.root, self.cache, self.listen)
-            self._check_programs(programs)
+            mine = plans.needed(self.cfg, {cell.workload for cell in self.cells}, programs)
             digest = self.rooms.digest(programs)
             resume.check_programs(digest, document)
             document["programs"] = digest
@@ -280,8 +280,8 @@ class _Runner:
         )
         shared = self.shared = Shared(
             self.cfg, self.plan, self.cells, self.store, self.listen, self._machine,
-            self._post(programs) if self.carrier is not None else None,
-            accelerator, programs, images,
+            self._post(mine) if self.carrier is not None else None,
+            accelerator, mine, images,
             Budget(self.budget_s, len(self.left), self.jobs) if self.budget_s else None,
             machines=machines,
         )  # fmt: skip
@@ -373,15 +373,6 @@ class _Runner:
     def _announce_end(self, message: str) -> None:
         data = {"directory": str(self.store.directory), "document": self.store.document}
         self.listen(Event("run", self.store.id, message, data=data))
-
-    def _check_programs(self, programs: Mapping[str, Path]) -> None:
-        wanted = {plans.program_key(self.cfg.workload[cell.workload].source) for cell in self.cells}
-        missing = sorted(({"preflight"} | wanted) - set(programs))
-        if missing:
-            raise InfraError(
-                f"no program was built for {', '.join(missing)} in {self.cfg.root / 'workloads'}",
-                hint=f"make -C {self.cfg.root / 'workloads'}",
-            )
 
     def _warn_of_few_trials(self) -> None:
         for cell in self.cells:
