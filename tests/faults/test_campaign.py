@@ -96,7 +96,7 @@ def test_results_full(campaign: Campaign) -> None:
     campaign.write([""] * CELLS, cells_per_boot=1)
     results = campaign.place / "results"
     results.mkdir()
-    # Room for two machines: each has an initramfs of 80 MiB and a disk that is written to.
+    # Room for a few machines: each has an initramfs of 14 MiB and a disk that is written to.
     size = ["mount", "-t", "tmpfs", "-o", "size=400m", "none", str(results)]
     subprocess.run(size, check=True)
     try:
