@@ -27,15 +27,11 @@ class WorkloadChecks(Parsing):
 
     def workload(self, key: KeyPath, workload: Workload, config: Config) -> None:
         source = (*key, "source")
-        sources = {
-            str(p.relative_to(self.root / "workloads"))
-            for p in self.root.glob("workloads/*/*.c")
-            if p.parent.name != "lib"
-        }
         if len(workload.source) > _SOURCE_LENGTH or not _SOURCE.fullmatch(workload.source):
             self.fail(source, "must be a C file below workloads/, such as 'races/name.c'")
         if not (self.root / "workloads" / workload.source).is_file():
-            self.fail(source, f"no workloads/{workload.source}{nearest(workload.source, sources)}")
+            near = nearest(workload.source, self.sources())
+            self.fail(source, f"no workloads/{workload.source}{near}")
         if workload.since and not _LINE.fullmatch(workload.since):
             self.fail((*key, "since"), "must be a line of kernels, such as '5.14'")
         for i, switch in enumerate(self.distinct((*key, "switches"), workload.switches)):
@@ -67,6 +63,12 @@ class WorkloadChecks(Parsing):
                 self.name((*at, i, "name"), window.name)
                 self.bounds((*at, i), window, Window)
                 self.rendezvous((*at, i), window)
+
+    def sources(self) -> set[str]:
+        """What `source` may say: all programs there are."""
+        home = self.root / "workloads"
+        found = (path for path in home.glob("*/*.c") if path.parent.name != "lib")
+        return {str(path.relative_to(home)) for path in found}
 
     def rendezvous(self, key: KeyPath, window: Window) -> None:
         for end in ("partner", "attempt"):
