@@ -21,6 +21,7 @@ from harness.experiment import cell, store
 from harness.experiment.cell import Attempt
 from harness.experiment.preflight import MOUNT_POINT, Guest, Job
 from harness.guest.machine import Completed
+from harness.guest.script import script, stopped_at
 from harness.guest.splat import Splat
 
 # For a line to come over an emulated serial port, on KVM; a busy host included.
@@ -56,6 +57,7 @@ class Berth:
         self._kernel = ""
         self._directory = Path()
         self._cells = 0  # that the shared machine has had
+        self.heard = 0  # bytes of its console that are some cell's
 
     def __enter__(self) -> Self:
         return self
@@ -102,7 +104,7 @@ class Berth:
             self._cells += 1
             return self._guest, False
         self.discard()
-        self._kernel, self._cells = job.cell.kernel, 1
+        self._kernel, self._cells, self.heard = job.cell.kernel, 1, 0
         self._directory = self._place(job.cell.kernel)
         self._guest = self._boot(job, self._directory, self._directory.name)
         return self._guest, True
@@ -127,6 +129,7 @@ class _Stay:
         self._berth, self._job, self._place = berth, job, directory
         self._machine: Bootable | None = None
         self._part = slice(0, None)  # of the console, in bytes
+        self._begun = False
         self._wall: Mapping[str, float] = {}
 
     @property
@@ -141,9 +144,9 @@ class _Stay:
             if new:
                 self._machine.__enter__()
                 self._wall = dict(self._machine.wall)
-            start = self._mark("begin")
-            # What the kernel says at boot is the first one's: it must be somebody's.
-            self._part = slice(0 if new else start, None)
+            # What the kernel says at boot is the first one's, and what it says between two
+            # cells the second one's: it must be somebody's.
+            self._part = slice(self._berth.heard, None)
         except BaseException:
             self._berth.discard(self._place)
             self._write_console()
@@ -168,21 +171,23 @@ class _Stay:
         assert self._machine is not None
         try:
             # What the kernel has to say of it is still this cell's.
-            done = self._machine.run(f"umount {MOUNT_POINT}")
+            leaving = [f"umount {MOUNT_POINT}", self._mark("end")]
+            done = self._machine.run(script(leaving))
             if done.status != 0:
-                raise InfraError(f"umount {MOUNT_POINT}: {done.stderr.strip()}")
-            self._part = slice(self._part.start, self._mark("end"))
+                at = stopped_at(leaving, done)
+                raise InfraError(f"{at.argv}: {at.stderr.strip()}")
+            text = self._text("end").encode() + b"\r\n"
+            self._berth.heard = self._machine.await_console(text, MARK_LIMIT_S)
+            self._part = slice(self._part.start, self._berth.heard)
         except HarnessError:
             self._berth.discard(self._place)
 
-    def _mark(self, what: str) -> int:
-        """Writes a line to the kernel's log; returns where the console's next one begins."""
-        assert self._machine is not None
-        text = f"harness: {what} '{self._job.cell.name}'"
-        done = self._machine.run(f"echo {shlex.quote(text)} >/dev/kmsg")
-        if done.status != 0:
-            raise InfraError(f"cannot write to the guest's kernel log: {done.stderr.strip()}")
-        return self._machine.await_console(text.encode() + b"\r\n", MARK_LIMIT_S)
+    def _text(self, what: str) -> str:
+        return f"harness: {what} '{self._job.cell.name}'"
+
+    def _mark(self, what: str) -> str:
+        """The command that writes a line to the kernel's log."""
+        return f"echo {shlex.quote(self._text(what))} >/dev/kmsg"
 
     def _write_qemu_cmd(self) -> None:
         machine = self._berth.story()["machine"]["directory"]
@@ -202,8 +207,10 @@ class _Stay:
         timeout_s: float = 60,
         on_stdout_line: Callable[[str], None] | None = None,
     ) -> Completed:
-        """As Machine.run()."""
+        """As Machine.run(); the first also says in the kernel's log that the cell begins."""
         assert self._machine is not None
+        if not self._begun:
+            self._begun, command = True, f"{self._mark('begin')} || exit\n{command}"
         return self._machine.run(command, timeout_s, on_stdout_line)
 
     def dmesg(self) -> str:
@@ -212,7 +219,7 @@ class _Stay:
         text = self._machine.dmesg()
         if self._part.start == 0:
             return text
-        return text[max(0, text.rfind(f"harness: begin '{self._job.cell.name}'")) :]
+        return text[max(0, text.rfind(self._text("begin"))) :]
 
     def console(self) -> bytes:
         """This cell's part."""

@@ -17,6 +17,7 @@ from harness.config import Allow, Filesystem, Workload
 from harness.experiment.plan import Cell
 from harness.experiment.trial import Trial
 from harness.guest.machine import Completed
+from harness.guest.script import script, stopped_at
 from harness.guest.splat import Splat
 from harness.guest.symbols import Symbols
 
@@ -99,20 +100,18 @@ def prepare(job: Job, machine: Guest) -> dict[str, Any]:
     Raises UntestableError naming everything that is not as asked, and
     MachineLostError when the machine goes away.
     """
-    *making, looking = commands(job)
-    for command in making:
-        done = machine.run(command)
-        if done.status != 0:
-            raise UntestableError(f"{command}: {ended(done)}")
-    done = machine.run(looking)
+    whole = commands(job)
+    done = machine.run(script(whole))
     if done.status != 0:
-        raise UntestableError(f"preflight: {ended(done)}")
+        at = stopped_at(whole, done)
+        raise UntestableError(f"{'preflight' if at.argv == whole[-1] else at.argv}: {ended(at)}")
+    said = (done.stdout.splitlines() or [""])[-1]  # mkfs may have had something to say, too
     try:
-        seen = json.loads(done.stdout)
+        seen = json.loads(said)
     except (ValueError, RecursionError):
         seen = None
     if not isinstance(seen, dict):
-        raise UntestableError(f"preflight printed no JSON object: {done.stdout[:120]!r}")
+        raise UntestableError(f"preflight printed no JSON object: {said[:120]!r}")
     if wrong := mismatches(job, seen):
         raise UntestableError("preflight: " + "; ".join(wrong), seen)
     return seen

@@ -23,6 +23,7 @@ from types import TracebackType
 from harness.errors import BootError, InfraError, MachineLostError, WorkloadTimeoutError
 from harness.events import Event, Listener, silent
 from harness.guest import orders, process, qemu, splat
+from harness.guest.script import apart
 from harness.guest.spec import MachineSpec
 from harness.guest.splat import Splat
 from harness.guest.ssh import Completed
@@ -253,11 +254,16 @@ class ReplayMachine:
         timeout_s: float = 60,
         on_stdout_line: Callable[[str], None] | None = None,
     ) -> Completed:
-        """What it answered to a command that it was told at its start.
+        """What it answered to a command, or the lines of a script, that it was told at its start.
 
         MachineLostError: it went down before it could say so; WorkloadTimeoutError: it was not
         done in time.
         """
+        return apart(command, lambda line: self._answer(line, on_stdout_line))
+
+    def _answer(
+        self, command: str, on_stdout_line: Callable[[str], None] | None
+    ) -> Completed:
         if (answer := self._answers.get(command)) is not None:
             if on_stdout_line is not None:
                 for line in answer.stdout.splitlines():

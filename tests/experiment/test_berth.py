@@ -62,7 +62,8 @@ def test_each_cell_has_its_part_of_the_console(tmp_path: Path) -> None:
     }
     assert parts["punch@fault"].startswith("console\n")  # the boot
     assert "punch@fault+mkwrite" not in parts["punch@fault"]
-    assert parts["punch@off"].splitlines() == ["harness: end 'control/ext4/punch@off'"]
+    marks = [f"harness: {what} 'control/ext4/punch@off'" for what in ("begin", "end")]
+    assert parts["punch@off"].splitlines() == marks
     script = (directory / "cells/control/ext4/punch@off/qemu-cmd").read_text()
     assert 'sh "$(dirname "$0")"/../../../../machines/001-control/qemu-cmd' in script
 

@@ -175,11 +175,18 @@ def test_preflight_without_an_answer_is_untested(tmp_path: Path, text: str) -> N
     assert "preflight printed no JSON object" in judged(result).reason
 
 
-@pytest.mark.parametrize("program", ["mkfs.ext4", "mount", "/workloads/preflight"])
-def test_preparation_that_fails_is_untested(tmp_path: Path, program: str) -> None:
+@pytest.mark.parametrize(
+    ("program", "named"),
+    [
+        ("mkfs.ext4", "mkfs.ext4 -q /dev/vda"),
+        ("mount", "mount -t ext4 -o noatime /dev/vda /mnt"),
+        ("/workloads/preflight", "preflight"),
+    ],
+)
+def test_preparation_that_fails_is_untested(tmp_path: Path, program: str, named: str) -> None:
     result = attempt(tmp_path, Script(statuses={program: 32}))
     assert judged(result).state == "untested"
-    assert f"exited with status 32: {program}: no" in judged(result).reason
+    assert judged(result).reason == f"{named}: exited with status 32: {program}: no"
 
 
 def test_reproducer_that_tests_nothing(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from harness.experiment import mutants
 from harness.experiment.mutants import Bench, Matrix
 from harness.experiment.plan import OFF
 from harness.guest.machine import Completed
+from harness.guest.script import apart
 from harness.guest.splat import Splat
 from tests.fakes import experiment
 
@@ -57,6 +58,9 @@ class Guest:
         timeout_s: float = 60,
         on_stdout_line: Callable[[str], None] | None = None,
     ) -> Completed:
+        return apart(command, lambda line: self.one(line, on_stdout_line))
+
+    def one(self, command: str, on_stdout_line: Callable[[str], None] | None) -> Completed:
         words = shlex.split(command)
         if words[0].startswith("mkfs"):
             self.fresh += 1

@@ -21,6 +21,7 @@ from harness.events import Event, Listener
 from harness.experiment.runner import Rooms
 from harness.guest.machine import Completed, MachineSpec
 from harness.guest.qemu import Accelerator
+from harness.guest.script import apart
 from harness.guest.splat import Splat
 from harness.kernel.build import Image
 
@@ -81,6 +82,15 @@ class FakeMachine:
         command: str,
         timeout_s: float = 60,
         on_stdout_line: Callable[[str], None] | None = None,
+    ) -> Completed:
+        """A command, or the lines of a script, as the guest's shell takes them."""
+        mark, _, rest = command.partition(" || exit\n")
+        if rest:
+            self._one(mark, timeout_s, None)
+        return apart(rest or mark, lambda line: self._one(line, timeout_s, on_stdout_line))
+
+    def _one(
+        self, command: str, timeout_s: float, on_stdout_line: Callable[[str], None] | None
     ) -> Completed:
         assert self.is_open
         self.lab.commands.append(command)

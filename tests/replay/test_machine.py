@@ -14,6 +14,7 @@ from harness.errors import BootError, InfraError, MachineLostError, WorkloadTime
 from harness.guest import orders
 from harness.guest.process import Process
 from harness.guest.replay import ReplayMachine
+from harness.guest.script import script, stopped_at
 
 Make = Callable[..., ReplayMachine]
 
@@ -28,6 +29,19 @@ def test_it_answers_what_it_was_told(machine: Make, fake_qemu: Callable[..., Non
     assert lines == ["1..1", "not ok 1 trial-1"]
     with pytest.raises(MachineLostError, match="was not told of it at its start"):
         running.run("something else")
+
+
+def test_a_script_is_the_commands_it_was_told(
+    machine: Make, fake_qemu: Callable[..., None]
+) -> None:
+    fake_qemu(answers={"races/one": [1, "1..1\n"], "mkfs": [0, "made\n"]})
+    told = ["mkfs /dev/nullb0", "races/one --trials 3"]
+    with machine() as running:
+        done = running.run(script(told))
+        assert (done.status, done.stdout) == (1, "made\n1..1\n")
+        assert stopped_at(told, done).argv == told[1]
+        with pytest.raises(MachineLostError, match=r"`something else`: .* not told of it"):
+            running.run(script([told[0], "something else"]))
 
 
 def test_two_boots_are_the_same_and_another_command_is_not(machine: Make) -> None:
