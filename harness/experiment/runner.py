@@ -15,7 +15,7 @@ from harness.config import Config, Executor, RunMode
 from harness.config import Plan as PlanEntry
 from harness.errors import EXIT_INTERRUPTED, HarnessError, InfraError, UsageError
 from harness.events import Event, Listener, silent
-from harness.experiment import crew, facts, post, resume, store, verdict
+from harness.experiment import crew, facts, post, resume, statistics, store, verdict
 from harness.experiment import plan as plans
 from harness.experiment.bench import Figure, check_bench, measure
 from harness.experiment.berth import Bootable
@@ -24,7 +24,6 @@ from harness.experiment.compare import comparisons
 from harness.experiment.plan import Cell
 from harness.experiment.post import Carrier, Post
 from harness.experiment.preflight import Job
-from harness.experiment.statistics import trials_needed
 from harness.experiment.told import check_replay
 from harness.experiment.worker import Place, Shared, Worker
 from harness.guest import initramfs, programs, qemu
@@ -214,12 +213,15 @@ class _Runner:
         self.budget_s = 0.0  # for the cells, 0: no limit
         self.shared: Shared | None = None
         self.start = time.monotonic()
-        self._listen, self._lock = listen, threading.RLock()
+        self._listen, self._lock, self._booted = listen, threading.RLock(), False
 
     def listen(self, event: Event) -> None:
         """To run.log, then to the caller: one event at a time, from whatever thread."""
         with self._lock:
             self.store.log(event)
+            if event.kind == "boot" and not self._booted:
+                self._booted = True
+                threading.Thread(target=statistics.load, daemon=True).start()
             if event.kind == "trial" and "first_trial_s" not in self.store.document:
                 self.store.document["first_trial_s"] = round(time.monotonic() - self.start, 1)
             self._listen(event)
@@ -377,9 +379,11 @@ class _Runner:
     def _warn_of_few_trials(self) -> None:
         for cell in self.cells:
             rate = cell.min_rate
-            if cell.must_fire and rate < 1 and cell.trials < trials_needed(rate):
-                text = f"{cell.trials} trials cannot show a rate of {rate}: at least"
-                self.listen(Event("note", cell.name, f"{text} {trials_needed(rate)} are needed"))
+            if not cell.must_fire or rate >= 1:
+                continue
+            if cell.trials < (needed := statistics.trials_needed(rate)):
+                text = f"{cell.trials} trials cannot show a rate of {rate}: at least {needed}"
+                self.listen(Event("note", cell.name, f"{text} are needed"))
 
 
 @contextlib.contextmanager

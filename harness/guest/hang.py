@@ -19,11 +19,14 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from harness.guest import processors, ssh
 from harness.guest.console import Console
-from harness.guest.qmp import Qmp
 from harness.guest.symbols import Symbols
+
+if TYPE_CHECKING:
+    from harness.guest.qmp import Qmp
 
 # In this order: what is short and tells most comes first.
 KEYS = "wldt"

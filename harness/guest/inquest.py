@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from harness.errors import (
     BootError,
@@ -21,8 +21,10 @@ from harness.errors import (
 from harness.guest import process, splat
 from harness.guest.console import Boot, Console
 from harness.guest.hang import Evidence, ended
-from harness.guest.qmp import Qmp
 from harness.guest.ssh import Outcome
+
+if TYPE_CHECKING:
+    from harness.guest.qmp import Qmp
 
 QMP_LIMIT_S = 5.0
 # A dying guest loses its connection this long before QEMU is gone, at most.

@@ -16,24 +16,22 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
-from harness.errors import (
-    BootError,
-    HarnessError,
-    InfraError,
-    MachineLostError,
-    WorkloadTimeoutError,
-)
+from harness.errors import BootError, HarnessError, InfraError, MachineLostError
+from harness.errors import WorkloadTimeoutError as WorkloadTimeoutError
 from harness.events import Event, Listener, silent
 from harness.guest import hang, invitation, layout, process, qemu, splat, ssh, symbols, terminal
 from harness.guest.console import Console
 from harness.guest.inquest import Inquest
-from harness.guest.qmp import Qmp
 from harness.guest.spec import MachineSpec
 from harness.guest.splat import Splat
 from harness.guest.ssh import Completed
 
-__all__ = ["Completed", "Machine", "MachineSpec", "WorkloadTimeoutError"]
+if TYPE_CHECKING:
+    from harness.guest.qmp import Qmp
+
+__all__ = ["Completed", "Machine", "MachineSpec"]
 
 BOOT_ATTEMPTS = 3  # for faults of the emulator only
 QMP_LIMIT_S = 5.0
@@ -155,8 +153,7 @@ class Machine:
                 f"{self.name}: cannot write in {self.directory}: {error.strerror}",
                 hint=f"df -h {self.directory}",
             ) from error
-        self._qmp = Qmp(control)
-        self._stack.callback(self._qmp.close)
+        self._stack.callback(self._close_qmp)
         self._stack.callback(self._close_ssh)
 
         self._say("boot", f"booting {spec.bzimage.name} ({spec.accelerator.name})")
@@ -171,6 +168,10 @@ class Machine:
         self._stack.callback(self._quit)
         serial_qemu.close()
         control_qemu.close()
+        # What takes long to import comes when QEMU runs: a kernel takes longer to boot.
+        from harness.guest.qmp import Qmp
+
+        self._qmp = Qmp(control)
         self._inquest = inquest = Inquest(
             self.name, self.directory, self.qemu_command, self._console, self._process, self._qmp,
             self.spec.emulated,
@@ -182,6 +183,7 @@ class Machine:
             inquest.ended_at_boot(f"QMP: {error}")
         if spec.gdb is not None:
             self._say("boot", "waits for gdb", gdb=str(spec.gdb))
+        ssh.load()
         limit = spec.limit_s(spec.boot_timeout_s)
         state = self._console.await_boot(limit - (time.monotonic() - started))
         if state != "ready":
@@ -238,8 +240,8 @@ class Machine:
         (self.directory / "qemu-cmd").write_text(text)
 
     def _quit(self) -> None:
-        assert self._qmp is not None and self._process is not None
-        if self._process.poll() is None:
+        assert self._process is not None
+        if self._process.poll() is None and self._qmp is not None:
             with contextlib.suppress(ConnectionError, subprocess.TimeoutExpired):
                 self._qmp.execute("quit", GRACE_S)
                 self._process.wait(GRACE_S)
@@ -248,6 +250,11 @@ class Machine:
         if self._console is not None:
             self._console.await_end(GRACE_S)
             self._console.close()
+
+    def _close_qmp(self) -> None:
+        qmp, self._qmp = self._qmp, None
+        if qmp is not None:
+            qmp.close()
 
     def _close_ssh(self) -> None:
         for connection in (self._ssh, self._stranded):

@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from harness.guest.qmp import Qmp
 from harness.guest.symbols import Symbols
+
+if TYPE_CHECKING:
+    from harness.guest.qmp import Qmp
 
 WORDS = 256  # of a stack: 2 KiB, from where it ends
 CALLERS = 8  # that are told, at most

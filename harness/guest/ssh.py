@@ -24,8 +24,8 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-import paramiko
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -33,6 +33,9 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     PublicFormat,
 )
+
+if TYPE_CHECKING:
+    import paramiko  # for the others see load()
 
 # What is kept of a command's output, each stream: a program that floods it must not fill
 # the host's memory.  A cell of 100,000 trials says a fifth of it.
@@ -50,12 +53,23 @@ MAC = "hmac-sha2-256"
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
 
+def load() -> None:
+    """Imports paramiko, which takes 0.2 s; a machine does so while its kernel boots."""
+    import paramiko  # noqa: F401
+
+
 class KeyPair:
     """An Ed25519 key that lives as long as one machine."""
 
     def __init__(self) -> None:
         self._key = Ed25519PrivateKey.generate()
-        self.private = paramiko.Ed25519Key.from_private_key(io.StringIO(self.pem()))
+
+    @property
+    def private(self) -> paramiko.Ed25519Key:
+        """The private half as paramiko wants it."""
+        import paramiko
+
+        return paramiko.Ed25519Key.from_private_key(io.StringIO(self.pem()))
 
     def pem(self) -> str:
         """The private half as OpenSSH keeps it, without a passphrase."""
@@ -130,6 +144,8 @@ class Connection:
         Whoever listens there must prove to have the host key made for this
         machine: another guest's forwarded port cannot be mistaken for ours.
         """
+        import paramiko
+
         self._user, self._host = user, host
         self._transport: paramiko.Transport | None = None
         stream: socket.socket | None = None
@@ -182,6 +198,8 @@ class Connection:
         line.  dead() is asked now and then whether the machine is gone: a text
         ends the wait.  Never raises for what the guest did: see Outcome.
         """
+        import paramiko
+
         outcome = Outcome(number=next(self._numbers))
         started = time.monotonic()
         deadline = started + timeout_s
@@ -318,5 +336,7 @@ def _await_status(
 def close_quietly(connection: Connection | None) -> None:
     """Close a connection that may be broken already."""
     if connection is not None:
+        import paramiko
+
         with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
             connection.close()
