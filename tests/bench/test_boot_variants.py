@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import os
 import statistics
-import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,22 +17,19 @@ import pytest
 
 from harness.config import Config, load
 from harness.events import silent
-from harness.guest import initramfs, qemu
-from harness.guest.machine import MachineSpec
+from harness.guest import initramfs
 from harness.guest.programs import compile_workloads
 from harness.kernel import build
 from harness.kernel.image import Image
 from harness.places import cache_dir
+from tests.bench import bare
 
 ROOT = Path(__file__).parents[2]
 KERNEL = "stock-vng"
 ROUNDS = 7
 # What a way must gain to be worth a change: qboot's 7 % were not.
 WORTH = 0.9
-INIT = """\
-#!/bin/sh
-export PATH=/bin:/sbin
-mount -t proc proc /proc
+INIT = f"""{bare.SHEBANG}mount -t proc proc /proc
 echo "there with $(nproc) CPUs"
 poweroff -f
 """
@@ -91,44 +86,23 @@ def image(cfg: Config) -> Image:
 
 def archive(place: Path, *, small: bool) -> Path:
     """An initramfs with that init: all that a guest of ours has, or a shell."""
-    own = place / "own.cpio"
-    own.write_bytes(initramfs.newc({"own": initramfs.regular("own", INIT.encode(), 0o755)}))
     if small:
         parts = initramfs.bare({}, ("busybox",), cache_dir())
     else:
         programs = compile_workloads(ROOT, cache_dir(), silent)
         parts = initramfs.common(programs, cache_dir(), ROOT)
-    out = place / ("small" if small else "whole")
-    initramfs.join(out, [*parts, own])
-    return out
+    return bare.archive(place / ("small" if small else "whole"), INIT, parts)
 
 
 def boot(cfg: Config, image: Image, place: Path, root: Path, changes: list[Change]) -> float:
     """Seconds from QEMU's start to its end, with both CPUs up."""
-    console, disk = place / "console", place / "disk"
-    with disk.open("wb") as file:
-        file.truncate(cfg.guest["small"].disk_mib << 20)
-    accelerator = qemu.probe_accelerator("tcg")
-    spec = MachineSpec.of(cfg.guest["small"], image.bzimage, accelerator, {}, "rdinit=/own")
-    argv = qemu.command(
-        bzimage=image.bzimage, initramfs=root, cmdline=spec.whole_cmdline, cpus=2,
-        memory_mib=1024, accelerator=accelerator, disks=[disk],
-        serial=f"file,path={console}", qmp=None,
-    )  # fmt: skip
+    argv = bare.command(cfg, image.bzimage, root, place)
     for change in changes:
         argv = change(argv, image)
-    console.unlink(missing_ok=True)
-    began = time.monotonic()
-    try:
-        done = subprocess.run(
-            argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False
-        )
-    except subprocess.TimeoutExpired:
-        pytest.fail(f"{' '.join(argv)}\nstill runs after a minute:\n{console.read_text()[-2000:]}")
-    took = time.monotonic() - began
-    said = console.read_text(errors="replace")
-    assert done.returncode == 0 and "there with 2 CPUs" in said, f"{done.stderr}\n{said[-2000:]}"
-    return took
+    done = bare.boot(argv, limit_s=60.0)
+    told = f"{' '.join(argv)}\nstatus {done.status}:\n{done.said[-2000:]}"
+    assert done.status == 0 and "there with 2 CPUs" in done.said, told
+    return done.seconds
 
 
 def test_no_other_way_to_start_is_much_quicker(
