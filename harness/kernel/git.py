@@ -108,13 +108,25 @@ def _sparse_pattern(path: str) -> str:
     return f"/{escaped}"
 
 
-def move_worktree(worktree: Path, repo: Path, commit: str) -> bool:
+def tidy(worktree: Path, repo: Path) -> bool:
+    """Remove what is in `worktree`, ours alone, and not of its commit; False: it is not there.
+
+    The caller holds the kernel's lock.
+    """
+    if not _belongs(worktree, repo):
+        return False
+    out(worktree, "clean", "-ffdxq")
+    return True
+
+
+def move_worktree(worktree: Path, repo: Path, commit: str, *, tidied: bool = False) -> bool:
     """Make `worktree`, ours alone, hold exactly `commit`; True when it had to be made anew.
 
     Only files that differ are written, so make sees only those as newer.  The
     caller holds the kernel's lock: a lock file of git's own is what a killed run left.
+    `tidied`: tidy() has been there.
     """
-    fresh = not _belongs(worktree, repo)
+    fresh = not (tidied or tidy(worktree, repo))
     if fresh:
         worktree.parent.mkdir(parents=True, exist_ok=True)
         _discard(repo, worktree)
@@ -123,7 +135,6 @@ def move_worktree(worktree: Path, repo: Path, commit: str) -> bool:
     (private / "index.lock").unlink(missing_ok=True)
     (private / "HEAD.lock").unlink(missing_ok=True)
     out(worktree, "checkout", "--quiet", "--force", "--detach", commit)
-    out(worktree, "clean", "-ffdxq")
     return fresh
 
 
