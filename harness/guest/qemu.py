@@ -22,6 +22,9 @@ PACKAGE = "qemu-system-x86"
 # By how much every time limit is stretched; the only place that says so.
 SLOWDOWN = {"kvm": 1.0, "tcg": 5.0, "icount": 10.0}
 PROBE_LIMIT_S = 5.0
+# A firmware that starts a kernel and nothing else: a tenth of a boot quicker than SeaBIOS, which
+# looks for disks and ROMs to boot from (docs/guest.md).
+FIRMWARE = "qboot.rom"
 
 
 @dataclass(frozen=True)
@@ -119,6 +122,18 @@ def run_probe(accelerator: str, limit_s: float = PROBE_LIMIT_S) -> str:
 BARE = ("-no-user-config", "-nodefaults", "-display", "none", "-no-reboot")
 
 
+@functools.cache
+def has_firmware() -> bool:
+    """Whether QEMU has FIRMWARE in one of its directories of data; Debian's has."""
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        said = subprocess.run(
+            [find_qemu(), "-L", "help"], stdin=subprocess.DEVNULL, capture_output=True, text=True,
+            timeout=PROBE_LIMIT_S, check=False,
+        ).stdout  # fmt: skip
+        return any(Path(line, FIRMWARE).is_file() for line in said.splitlines())
+    return False
+
+
 def command(
     *,
     bzimage: Path,
@@ -165,7 +180,9 @@ def command(
         "-device", "vmcoreinfo",
     ]  # fmt: skip
     if accelerator.name == COUNTED.name:
-        argv += _COUNTING
+        argv += _COUNTING  # and SeaBIOS: stored coordinates name this machine
+    elif has_firmware():
+        argv += ["-bios", FIRMWARE]
     if accelerator.slice_us:
         # A timer that the guest knows nothing of: whoever runs stops when it is due.  QEMU
         # goes on with the next CPU then (rr_cpu_thread_fn() in accel/tcg).

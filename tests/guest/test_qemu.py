@@ -115,6 +115,28 @@ def test_the_command_line(fake_qemu: Callable[[str], None]) -> None:
     assert "file=/d/one,,two.img,cache" in drive, "a comma in a path ends QEMU's option"
 
 
+def test_the_quicker_firmware_where_there_is_one(
+    fake_qemu: Callable[[str], None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    fake_qemu("boots")
+    for there in (True, False):
+        monkeypatch.setattr(qemu, "has_firmware", lambda there=there: there)
+        assert ("-bios qboot.rom" in " ".join(build())) == there
+        # A stored coordinate is of a machine with SeaBIOS.
+        assert "-bios" not in build(accelerator=qemu.COUNTED)
+    monkeypatch.undo()
+    program = tmp_path / qemu.PROGRAM
+    program.write_text(f'#!/bin/sh\n[ "$*" = "-L help" ] && printf "/none\\n{tmp_path}\\n"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    qemu.has_firmware.cache_clear()
+    assert not qemu.has_firmware()
+    (tmp_path / qemu.FIRMWARE).touch()
+    qemu.has_firmware.cache_clear()
+    assert qemu.has_firmware()
+    qemu.has_firmware.cache_clear()
+
+
 def test_instructions_are_counted_and_cpus_take_turns(fake_qemu: Callable[[str], None]) -> None:
     fake_qemu("boots")
     counted, sliced = (" ".join(build(accelerator=each)) for each in (qemu.COUNTED, qemu.SLICED))
