@@ -130,6 +130,8 @@ class _Stay:
         self._machine: Bootable | None = None
         self._part = slice(0, None)  # of the console, in bytes
         self._begun = False
+        self._leaving = [f"umount {MOUNT_POINT}", self._mark("end")]
+        self._left: Completed | None = None  # what came of it
         self._wall: Mapping[str, float] = {}
 
     @property
@@ -171,10 +173,9 @@ class _Stay:
         assert self._machine is not None
         try:
             # What the kernel has to say of it is still this cell's.
-            leaving = [f"umount {MOUNT_POINT}", self._mark("end")]
-            done = self._machine.run(script(leaving))
+            done = self._left or self._machine.run(script(self._leaving))
             if done.status != 0:
-                at = stopped_at(leaving, done)
+                at = stopped_at(self._leaving, done)
                 raise InfraError(f"{at.argv}: {at.stderr.strip()}")
             text = self._text("end").encode() + b"\r\n"
             self._berth.heard = self._machine.await_console(text, MARK_LIMIT_S)
@@ -214,9 +215,18 @@ class _Stay:
         return self._machine.run(command, timeout_s, on_stdout_line)
 
     def dmesg(self) -> str:
-        """The kernel's log from this cell's mark on; all of it when the mark has gone."""
+        """The kernel's log from this cell's mark on; all of it when the mark has gone.
+
+        The last that a cell asks: its file system is unmounted in the same breath.
+        """
         assert self._machine is not None
-        text = self._machine.dmesg()
+        self._leaving = ["dmesg", *self._leaving]
+        done = self._left = self._machine.run(script(self._leaving))
+        at = stopped_at(self._leaving, done)
+        if not done.stdout or (done.status != 0 and at.argv == "dmesg"):
+            # No log is not a clean log.
+            raise InfraError(f"dmesg failed: {done.status} {at.stderr.strip()}")
+        text = done.stdout
         if self._part.start == 0:
             return text
         return text[max(0, text.rfind(self._text("begin"))) :]

@@ -105,6 +105,8 @@ class FakeMachine:
             self.lab.timeouts.append(timeout_s)
             return self._reproducer(command, argv, on_stdout_line)
         status = self.script.statuses.get(argv[0], 0)
+        if argv[0] == "dmesg":
+            return Completed(command, status, self.dmesg(), "", 0.1)
         stdout = self._preflight(argv) if argv[0] == "/workloads/preflight" else ""
         return Completed(command, status, stdout, f"{argv[0]}: no" if status else "", 0.1)
 
