@@ -198,12 +198,17 @@ def test_every_oracle_finds_a_planted_byte(lab: Lab, stock: Machine, race: str) 
     names = workload.filesystems or ["ext4", "xfs"]
     filesystems = {lab.cfg.filesystem[name].type: name for name in reversed(names)}
     for filesystem, kind in itertools.product(filesystems.values(), kinds[1].split()):
-        lab.mount(stock, filesystem)
-        done = stock.run(
-            f"{program} --dir {MOUNT_POINT} --trials 3 --batch 1 --plant {kind}", timeout_s=60
-        )
         what = f"{filesystem}: {race} --plant {kind}"
-        trials = trials_of(done)
+        # On a busy host racer B may not have come to what is to be planted: then it says so.
+        for seed in (1, 2, 3):
+            lab.mount(stock, filesystem)
+            done = stock.run(
+                f"{program} --dir {MOUNT_POINT} --trials 3 --batch 1 --seed {seed} --plant {kind}",
+                timeout_s=60,
+            )
+            trials = trials_of(done)
+            if not (trials and trials[0]["why"].startswith("plant: ")):
+                break
         assert done.status == 1, f"{what}: {done.stdout}"
         assert len(trials) == 3, f"{what}: {done.stdout}"
         assert trials[0]["outcome"] == "exposed", f"{what}: {trials[0]}"
