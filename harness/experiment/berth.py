@@ -130,8 +130,7 @@ class _Stay:
         self._machine: Bootable | None = None
         self._part = slice(0, None)  # of the console, in bytes
         self._begun = False
-        self._leaving = [f"umount {MOUNT_POINT}", self._mark("end")]
-        self._left: Completed | None = None  # what came of it
+        self._left: Completed | None = None  # the last command of the last script
         self._wall: Mapping[str, float] = {}
 
     @property
@@ -173,15 +172,22 @@ class _Stay:
         assert self._machine is not None
         try:
             # What the kernel has to say of it is still this cell's.
-            done = self._left or self._machine.run(script(self._leaving))
-            if done.status != 0:
-                at = stopped_at(self._leaving, done)
-                raise InfraError(f"{at.argv}: {at.stderr.strip()}")
+            left = self._left or self._last()[1]
+            if left.status != 0:
+                raise InfraError(f"{left.argv}: {left.stderr.strip()}")
             text = self._text("end").encode() + b"\r\n"
             self._berth.heard = self._machine.await_console(text, MARK_LIMIT_S)
             self._part = slice(self._part.start, self._berth.heard)
         except HarnessError:
             self._berth.discard(self._place)
+
+    def _last(self, *first: str) -> tuple[str, Completed]:
+        """Does `first` and leaves the file system; its stdout, and where it stopped, if it did."""
+        assert self._machine is not None
+        commands = [*first, f"umount {MOUNT_POINT}", self._mark("end")]
+        done = self._machine.run(script(commands))
+        self._left = stopped_at(commands, done)
+        return done.stdout, self._left
 
     def _text(self, what: str) -> str:
         return f"harness: {what} '{self._job.cell.name}'"
@@ -220,13 +226,9 @@ class _Stay:
         The last that a cell asks: its file system is unmounted in the same breath.
         """
         assert self._machine is not None
-        self._leaving = ["dmesg", *self._leaving]
-        done = self._left = self._machine.run(script(self._leaving))
-        at = stopped_at(self._leaving, done)
-        if not done.stdout or (done.status != 0 and at.argv == "dmesg"):
-            # No log is not a clean log.
-            raise InfraError(f"dmesg failed: {done.status} {at.stderr.strip()}")
-        text = done.stdout
+        text, left = self._last("dmesg")
+        if not text or (left.status != 0 and left.argv == "dmesg"):  # no log is not a clean log
+            raise InfraError(f"dmesg failed: {left.status} {left.stderr.strip()}")
         if self._part.start == 0:
             return text
         return text[max(0, text.rfind(self._text("begin"))) :]

@@ -19,7 +19,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from harness.errors import BootError, HarnessError, InfraError, MachineLostError
-from harness.errors import WorkloadTimeoutError as WorkloadTimeoutError
 from harness.events import Event, Listener, silent
 from harness.guest import hang, invitation, layout, process, qemu, splat, ssh, symbols, terminal
 from harness.guest.console import Console

@@ -14,6 +14,7 @@ The server is dropbear 2022.83, which has two habits this file is shaped by:
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import itertools
 import logging
@@ -64,7 +65,7 @@ class KeyPair:
     def __init__(self) -> None:
         self._key = Ed25519PrivateKey.generate()
 
-    @property
+    @functools.cached_property
     def private(self) -> paramiko.Ed25519Key:
         """The private half as paramiko wants it."""
         import paramiko
