@@ -59,7 +59,7 @@ def _candidates(
         if path.is_dir() and path.name not in cfg.kernel and _changed(path) < limit:
             yield path, "kernel that harness.toml does not have"
     limit = min(limit, time.time() - DAY_S)  # a run under way may boot with them
-    for path in sorted((cache / "initramfs").glob("*.cpio")):
+    for path in sorted((cache / "initramfs").glob("*")):
         if _changed(path) < limit:
             yield path, "initramfs"
     for path in sorted((cache / "workloads").glob("set-*")):

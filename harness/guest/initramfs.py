@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import InfraError
+from harness.guest.firstprocess import program
 
 # Host program -> Debian package that has it.
 TOOLS = {
@@ -186,12 +187,12 @@ def _host_tools(only: tuple[str, ...] = ()) -> tuple[tuple[Entry, ...], tuple[st
     return tuple(entries), tuple(applets)
 
 
-def base_entries(root: Path) -> dict[str, Entry]:
-    """Everything that is the same for every machine: tools, vm/init, vm/files."""
+def base_entries(root: Path, cache: Path) -> dict[str, Entry]:
+    """Everything that is the same for every machine: tools, vm/init.c, vm/files."""
     entries = _plain_entries(())
     entries |= {name: Entry(name, stat.S_IFDIR | 0o700) for name in PRIVATE}
     entries |= {name: _link(name, target) for name, target in LINKS.items()}
-    entries["init"] = regular("init", (root / "vm/init").read_bytes(), 0o755)
+    entries["init"] = regular("init", program(root / "vm/init.c", cache), 0o755)
     files = root / "vm/files"
     for path in sorted(files.rglob("*")):
         if path.is_file():
@@ -335,7 +336,12 @@ def common(programs: Mapping[str, Path], cache: Path, root: Path) -> list[Path]:
 
     Arguments and errors are those of build().
     """
-    return [_cached("base", base_entries(root), cache), _workloads(programs, cache)]
+    return [base(cache, root), _workloads(programs, cache)]
+
+
+def base(cache: Path, root: Path) -> Path:
+    """The archive, in the cache, of what is the same for every machine.  Errors: see build()."""
+    return _cached("base", base_entries(root, cache), cache)
 
 
 def bare(programs: Mapping[str, Path], tools: tuple[str, ...], cache: Path) -> list[Path]:

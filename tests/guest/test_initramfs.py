@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.errors import InfraError
+from harness.errors import BuildError, InfraError
 from harness.guest import initramfs
+from harness.guest.firstprocess import program
 from harness.guest.initramfs import Entry, directory, interpreter, newc, regular
 from tests.fakes.cpio import members
 from tests.guest.conftest import ROOT
@@ -73,7 +74,8 @@ def test_the_guest_has_what_it_needs(image: bytes) -> None:
     found = members(image)
     for name in ("bin/busybox", "sbin/dropbear", "sbin/mke2fs", "sbin/mkfs.xfs", "init"):
         assert found[name].mode == stat.S_IFREG | 0o755, name
-    assert found["init"].data == (ROOT / "vm/init").read_bytes()
+    assert interpreter(found["init"].data) is None
+    assert b"harness.hang=1" in found["init"].data
     assert found["bin/sh"].data == b"busybox"
     assert found["sbin/mkfs.ext4"].data == b"mke2fs"
     assert found["workloads/races/one"].mode == stat.S_IFREG | 0o755
@@ -101,10 +103,11 @@ def test_secrets_are_private(image: bytes) -> None:
 
 
 def test_the_base_is_made_once_and_follows_its_sources(tmp_path: Path) -> None:
-    for name in ("init", "files/etc/passwd"):
-        path = tmp_path / "vm" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("one")
+    files = tmp_path / "vm/files/etc"
+    files.mkdir(parents=True)
+    (files / "passwd").write_text("one")
+    source = tmp_path / "vm/init.c"
+    source.write_text("int main(void) { return 1; }\n")
 
     def base() -> tuple[Path, int]:
         made = initramfs.common({}, tmp_path / "cache", tmp_path)
@@ -120,8 +123,27 @@ def test_the_base_is_made_once_and_follows_its_sources(tmp_path: Path) -> None:
     first[0].unlink()  # as `harness clean` does, while a run is under way
     assert base()[0].read_bytes() == whole
     first = base()
-    (tmp_path / "vm/init").write_text("two")
+    source.write_text("int main(void) { return 2; }\n")
     assert base()[0] != first[0]
+
+
+def test_the_first_process_is_compiled_once_and_its_mistakes_are_told(tmp_path: Path) -> None:
+    source, cache = tmp_path / "init.c", tmp_path / "cache"
+    source.write_text("int main(void) { return 1; }\n")
+    made = program(source, cache)
+    (path,) = (cache / "initramfs").iterdir()
+    before = path.stat()
+    assert program(source, cache) == made
+    assert path.stat().st_ino == before.st_ino
+    path.write_bytes(made[:-1])
+    assert program(source, cache) == made, "what had rotted was used"
+    source.write_text("int main(void) { return nothing; }\n")
+    with pytest.raises(BuildError, match=r"init\.c:1:\d+: error: .*nothing") as caught:
+        program(source, cache)
+    assert caught.value.hint.startswith("gcc ")
+    assert [path.name for path in (cache / "initramfs").iterdir()] == [path.name]
+    with pytest.raises(InfraError, match=r"cannot make the guest's init of .*no\.c: No such"):
+        program(tmp_path / "no.c", cache)
 
 
 def test_a_missing_tool_names_its_package(monkeypatch: pytest.MonkeyPatch) -> None:

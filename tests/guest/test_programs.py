@@ -128,3 +128,63 @@ def test_no_makefile(tmp_path: Path) -> None:
     (tmp_path / "workloads").mkdir()
     with pytest.raises(BuildError, match="workloads: make"):
         compile_workloads(tmp_path, tmp_path / "cache")
+
+
+def test_make_is_asked_when_something_changed(checkout: Path, tmp_path: Path) -> None:
+    """And only then: to find that nothing did takes it longer than a look at all files."""
+    cache = tmp_path / "cache"
+    made = compile_workloads(checkout, cache)
+    (log,) = cache.rglob("make.log")
+    log.unlink()
+    assert compile_workloads(checkout, cache) == made
+    assert not log.exists(), "make was asked"
+    header = checkout / "workloads/lib/help.h"
+    header.write_text("")  # a file more
+    assert compile_workloads(checkout, cache) == made
+    assert log.exists()
+    log.unlink()
+    (next(iter(cache.rglob("obj/preflight.o")))).unlink()  # what make had made
+    assert compile_workloads(checkout, cache) == made
+    assert log.exists()
+    log.unlink()
+    (next(iter(cache.rglob("known.json")))).write_text("[")
+    assert compile_workloads(checkout, cache) == made
+    assert log.exists()
+
+
+def test_a_source_that_changes_while_make_runs_is_compiled_again(
+    checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, cache = checkout / "workloads/races/one.c", tmp_path / "cache"
+    wait = Process.wait
+
+    def meanwhile(self: Process, timeout_s: float | None) -> int:
+        status = wait(self, timeout_s)
+        source.write_text("int main(void) { return 7; }\n")
+        return status
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Process, "wait", meanwhile)
+        before = compile_workloads(checkout, cache)
+    assert compile_workloads(checkout, cache) != before
+
+
+def test_what_an_editor_leaves_is_no_trouble(checkout: Path, tmp_path: Path) -> None:
+    made = compile_workloads(checkout, tmp_path / "cache")
+    (checkout / "workloads/races/.#one.c").symlink_to("somebody@somewhere.1:2")
+    assert compile_workloads(checkout, tmp_path / "cache") == made
+
+
+def test_sources_that_are_elsewhere_are_seen_to_change(checkout: Path, tmp_path: Path) -> None:
+    cache, shared = tmp_path / "cache", tmp_path / "shared"
+    (checkout / "workloads/races").rename(shared)
+    (checkout / "workloads/races").symlink_to(shared)
+    made = compile_workloads(checkout, cache)
+    (shared / "one.c").write_text('#include "../../answer.h"\nint main(void) { return N; }\n')
+    (checkout / "workloads/../answer.h").write_text("#define N 1\n")
+    (tmp_path / "answer.h").write_text("#define N 1\n")
+    other = compile_workloads(checkout, cache)
+    assert other != made
+    for header in (checkout / "answer.h", tmp_path / "answer.h"):
+        header.write_text("#define N 2\n")
+    assert compile_workloads(checkout, cache) not in (made, other)

@@ -13,6 +13,7 @@ from pathlib import Path
 import pexpect
 import pytest
 
+from harness.guest.machine import Machine
 from harness.places import cache_dir
 from tests.vm.conftest import ROOT, Lab, harness, qemus
 
@@ -48,6 +49,38 @@ def test_the_commands_of_the_documentation(lab: Lab, tmp_path: Path) -> None:
         assert process.returncode == 0, f"{line}\n{said}"
     assert len([path for path in (tmp_path / "results").iterdir() if path.name != "latest"]) == 2
     assert (tmp_path / "results/latest/report.html").is_file()
+
+
+@pytest.mark.parametrize(
+    ("command", "status"),
+    [
+        ("exit 3", 3),
+        ("kill -SEGV $$", 139),  # what a reproducer is left with by an oops of the kernel
+        ("true\nsh -c 'kill -BUS $$'", 135),
+        ("set -e\nfalse\ntrue", 1),
+    ],
+)
+def test_how_a_command_ended(command: str, status: int, stock: Machine) -> None:
+    if "SEGV" in command:
+        command = f"sh -c {shlex.quote(command)}"
+    done = stock.run(command)
+    assert (done.status, done.argv) == (status, command)
+
+
+def test_what_fstab_says_is_mounted(stock: Machine) -> None:
+    """By vm/init.c, which knows a part of what mount(8) does."""
+    wanted = {
+        tuple(line.split()[:3]): line.split()[3]
+        for line in (ROOT / "vm/files/etc/fstab").read_text().splitlines()
+        if not line.startswith("#")
+    }
+    there = {tuple(line.split()[:3]): line.split()[3]
+             for line in stock.run("cat /proc/mounts").stdout.splitlines()}  # fmt: skip
+    for what, options in wanted.items():
+        assert what in there
+        assert options == "defaults" or "mode=620" in there[what].split(",")
+    assert stock.run("cat /proc/1/oom_score_adj").stdout == "0\n"
+    assert "inet addr:10.0.2.15" in stock.run("ifconfig eth0").stdout
 
 
 def test_a_second_terminal_gets_in_over_ssh(lab: Lab, tmp_path: Path) -> None:
