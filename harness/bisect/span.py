@@ -17,7 +17,8 @@ from harness import config
 from harness.bisect import odds
 from harness.errors import InfraError, UsageError
 from harness.events import Event, Listener
-from harness.kernel import build, command, git, lock, series
+from harness.kernel import build, command, dotconfig, git, lock, series
+from harness.kernel.identity import identify
 from harness.kernel.tree import Source, version_of
 
 _NUMBER = re.compile(r"\d{1,5}")
@@ -83,14 +84,14 @@ class Span:
             if name in here or name not in ends
         }
         contents = [patch.read_bytes() for patch in patches]
-        identity = build.identify(parts, contents)
+        identity = identify(parts, contents)
         return replace(
             recipe, source=source, patches=patches, parts=parts, options=options, identity=identity
         )
 
     def _symbols(self, commit: str) -> set[str]:
         if commit not in self.options:
-            self.options[commit] = build.symbols(self.repo, commit)
+            self.options[commit] = dotconfig.symbols(self.repo, commit)
         return self.options[commit]
 
     def whole(self, recipe: build.Recipe, commit: str, root: Path, cache: Path,

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import hashlib
+import functools
 import os
 import re
 import shutil
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,22 +22,16 @@ from pathlib import Path
 from harness import config
 from harness.errors import BuildError, InfraError, UsageError
 from harness.events import Event, Listener, silent
-from harness.kernel import command, git, image, kconfig, lock, make, series, tree
+from harness.kernel import command, dotconfig, git, image, kconfig, lock, make, series, tree
+from harness.kernel.identity import RECIPE, identify
 from harness.kernel.image import Image
 
-__all__ = ["RECIPE", "Image", "ensure"]
+__all__ = ["Image", "ensure"]
 
-# Part of every id; raise it when the same sources would give another image.
-RECIPE = "2"
-# A kernel of ours takes about 40 MB there.
-_CCACHE_SIZE = "3G"
+_ON_TRUST = "on trust"
+_CCACHE_SIZE = "3G"  # a kernel of ours takes about 40 MB
 _RELEASE_MAX = 64  # __NEW_UTS_LEN, include/uapi/linux/utsname.h
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-# Kconfig must not add to the release string: `uname -r` ends with our id.
-_OURS = '# CONFIG_LOCALVERSION_AUTO is not set\nCONFIG_LOCALVERSION=""\n'
-_CONFIG = r"^[[:space:]]*(menu)?config[[:space:]]+[A-Za-z0-9_]+"
-# In a line of git ls-tree.
-_KCONFIG_READS = re.compile(r"\t(scripts/.*|(.*/)?(Kconfig[^/]*|[^/]*\.config|Makefile[^/]*))$")
 
 
 @dataclass(frozen=True)
@@ -74,9 +67,9 @@ def ensure(
     """The image of kernel `name`, built if it is not there; no make when it is.
 
     `jobs` is make's -j, by default the number of CPUs.  Raises UsageError for what
-    harness.toml, patches/ or vm/kconfig/ got wrong, BuildError when a patch does
-    not apply, an option is refused or something does not compile, InfraError when
-    a tool is missing or the disk is full.
+    harness.toml, patches/ or vm/kconfig/ got wrong, BuildError when a patch does not apply, an
+    option is refused or something does not compile, InfraError when a tool is missing or the
+    disk is full.
     """
     started = time.monotonic()
     cache = cache.resolve()
@@ -86,7 +79,8 @@ def ensure(
         found = image.load(home / "images", recipe.identity)
         if found is None:
             check_paths(cache)
-            with lock.held(home.with_name(f"{name}.lock"), name, listen):
+            path = home.with_name(f"{name}.lock")
+            with lock.held(path, name, listen):
                 # Waiting may have taken minutes: a patch may have changed since, and the
                 # run we waited for may have built this very image.
                 recipe = resolve(name, cfg, cache, listen)
@@ -143,16 +137,14 @@ def resolve(name: str, cfg: config.Config, cache: Path, listen: Listener) -> Rec
     return recipe
 
 
-def identify(parts: Sequence[str], patches: Sequence[bytes]) -> str:
-    """12 hex digits for `parts` and the patches' contents, in their order."""
-    digest = hashlib.sha256()
-    for part in [*(text.encode() for text in parts), b"patches", *patches]:
-        digest.update(b"%d " % len(part) + part)
-    return digest.hexdigest()[:12]
-
-
 def _toolchain() -> tuple[str, str]:
     """First line of the compiler's version, and both tools' whole versions."""
+    found = [shutil.which(tool) for tool in ("gcc", "ld")]
+    return _versions(*((path, Path(path).stat().st_mtime_ns if path else 0) for path in found))
+
+
+@functools.lru_cache(1)
+def _versions(*_which: tuple[str | None, int]) -> tuple[str, str]:
     versions = []
     for tool in ("gcc", "ld"):
         finished = command.run([tool, "--version"])
@@ -172,12 +164,12 @@ def check_paths(cache: Path) -> None:
         )
 
 
-def _build(recipe: Recipe, cfg: config.Config, cache: Path, listen: Listener, jobs: int) -> Image:
+def _build(
+    recipe: Recipe, cfg: config.Config, cache: Path, listen: Listener, jobs: int
+) -> Image:
     makefile = start_log(recipe, cache)
-    with ThreadPoolExecutor(1) as beside:  # each looks at all files of the tree: 0.3 s
-        tidied = beside.submit(git.tidy, makefile.source, recipe.source.repo)
-        commit = series.apply(recipe.source, recipe.kernel.series, cfg.root, cache, listen)
-    return build_commit(makefile, recipe, commit, listen, jobs, tidied=tidied.result())
+    commit = series.apply(recipe.source, recipe.kernel.series, cfg.root, cache, listen)
+    return build_commit(makefile, recipe, commit, listen, jobs)
 
 
 def start_log(recipe: Recipe, cache: Path) -> make.Makefile:
@@ -190,32 +182,25 @@ def start_log(recipe: Recipe, cache: Path) -> make.Makefile:
 
 
 def build_commit(
-    makefile: make.Makefile,
-    recipe: Recipe,
-    commit: str,
-    listen: Listener,
-    jobs: int,
-    *,
-    tidied: bool = False,
+    makefile: make.Makefile, recipe: Recipe, commit: str, listen: Listener, jobs: int
 ) -> Image:
     """Update the worktree to `commit`, configure, make; the image as it lies in O=.
 
-    `tidied`: git.tidy() has been in the worktree.  The caller holds the kernel's lock.  Errors
-    are those of ensure().
+    The caller holds the kernel's lock.  Errors are those of ensure().
     """
-    home = makefile.source.parent
-    listen(Event("build", recipe.name, f"updating the worktree to {commit[:12]}"))
-    with ThreadPoolExecutor(1) as beside:  # again
-        read = beside.submit(_kconfig_reads, recipe, commit)
-        if git.move_worktree(makefile.source, recipe.source.repo, commit, tidied=tidied):
+    if not _built_on_trust(makefile, recipe, commit, listen, jobs):
+        home = makefile.source.parent
+        listen(Event("build", recipe.name, f"updating the worktree to {commit[:12]}"))
+        if git.move_worktree(makefile.source, recipe.source.repo, commit):
             # Every file is new, perhaps another kernel version: nothing in O= is of use.
             shutil.rmtree(makefile.objects, ignore_errors=True)
             (home / "complete").unlink(missing_ok=True)
-    makefile.objects.mkdir(exist_ok=True)
-    with _unfinished(home / "building", makefile.objects):
-        before = make.steps_present(makefile.objects)
-        dotconfig = _configure(makefile, recipe, read.result(), listen, jobs)
-        _make(makefile, recipe, dotconfig, before, listen, jobs)
+        makefile.objects.mkdir(exist_ok=True)
+        with _unfinished(home / "building", makefile.objects):
+            whole = (home / "complete").exists()  # then nobody asks how much of it is there
+            before = 0 if whole else make.steps_present(makefile.objects)
+            text = dotconfig.configure(makefile, recipe, commit, listen, jobs)
+            _make(makefile, recipe, text, before, listen, jobs)
     release = _release(makefile, recipe)
     return Image(
         kernel=recipe.name,
@@ -235,91 +220,66 @@ def build_commit(
     )
 
 
+def _built_on_trust(
+    makefile: make.Makefile, recipe: Recipe, commit: str, listen: Listener, jobs: int
+) -> bool:
+    """The same, when O= is whole and the .config stays: a build of seconds.
+
+    Whether the worktree is just its commit is looked at while make runs (0.3 s less), and
+    when it was not, what has been made from it is made again.
+    """
+    source, home = makefile.source, makefile.source.parent
+    text = dotconfig.configured(makefile, recipe, commit)
+    if text is None or not (home / "complete").exists() or (home / "building").exists():
+        return False
+    listen(Event("build", recipe.name, f"updating the worktree to {commit[:12]}"))
+    if not git.trusted_move(source, recipe.source.repo, commit):
+        return False
+    with _unfinished(home / "building", makefile.objects, _ON_TRUST) as began:
+        with git.looking(source) as whole:
+            try:
+                _make(makefile, recipe, text, 0, listen, jobs)
+            except (BuildError, InfraError):
+                if whole():
+                    raise
+        if not whole():
+            changed = f"somebody changed {source}, where nothing is anybody's: made again"
+            listen(Event("note", recipe.name, changed))
+            make.distrust_since(makefile.objects, began)
+        return whole()
+
+
 @contextmanager
-def _unfinished(marker: Path, objects: Path) -> Iterator[None]:
-    """Marks O= while make runs; a mark that is there already: the last one did not end well."""
+def _unfinished(marker: Path, objects: Path, how: str = "") -> Iterator[float]:
+    """Marks O= while make runs, and since when (time.time()), and how: _ON_TRUST or not.
+
+    A mark that is there already: the last one did not end well.
+    """
     if marker.exists():
         make.distrust_unfinished(objects)
-    marker.touch()
-    yield
+        if marker.read_text() == _ON_TRUST:  # nobody knows what it was made from
+            make.distrust_since(objects, marker.stat().st_mtime)
+    marker.write_text(how)
+    yield marker.stat().st_mtime
     marker.unlink()  # not after an exception: make may have been killed
-
-
-def _configure(
-    makefile: make.Makefile, recipe: Recipe, read: str, listen: Listener, jobs: int
-) -> str:
-    """Write O=/.config, its time unchanged when its content is; the content.
-
-    tinyconfig, then the fragments (Kconfig takes the last value of an option),
-    then olddefconfig, on a file beside: .config must not be seen as newer.
-    Nothing is run when all that Kconfig reads, `read`, is as it was (5 s less).
-    """
-    final = makefile.objects / ".config"
-    key = makefile.objects.parent / "config.key"
-    if key.is_file() and final.is_file():
-        text = final.read_text()
-        if key.read_text() == identify([read, text], []):
-            return text
-    listen(Event("build", recipe.name, "configuring"))
-    beside = makefile.objects.parent / "config.new"
-    beside.unlink(missing_ok=True)
-    env = make.environment(KCONFIG_CONFIG=str(beside))
-    _tinyconfig(makefile, beside, jobs, env)
-    with beside.open("a") as file:
-        file.write(_OURS + kconfig.text(recipe.options))
-    make.run(makefile, ["olddefconfig"], jobs=jobs, env=env)
-    text = beside.read_text()
-    kconfig.verify(recipe.options, text, makefile.source)
-    if not final.is_file() or final.read_text() != text:
-        beside.replace(final)
-    key.write_text(identify([read, text], []))
-    return text
-
-
-def symbols(repo: Path, commit: str) -> set[str]:
-    """The options that a commit's Kconfig files have."""
-    listing = git.out(repo, "grep", "-hoE", _CONFIG, commit, "--", "*Kconfig*")
-    return {line.split()[-1] for line in listing.splitlines()}
-
-
-def _tinyconfig(makefile: make.Makefile, to: Path, jobs: int, env: dict[str, str]) -> None:
-    """The tiniest configuration, written to `to`, which is also KCONFIG_CONFIG in `env`."""
-    kconfig_makefile = makefile.source / "scripts/kconfig/Makefile"
-    # Until 5.12 a second step read O=/.config, whatever KCONFIG_CONFIG said, and most of
-    # the first was lost.
-    text = kconfig_makefile.read_text() if kconfig_makefile.is_file() else ""
-    stubborn = "merge_config.sh -m .config" in text
-    if not stubborn:
-        make.run(makefile, ["tinyconfig"], jobs=jobs, env=env)
-        return
-    apart = dataclasses.replace(makefile, objects=makefile.objects.with_name("tiny"))
-    apart.objects.mkdir(exist_ok=True)
-    make.run(apart, ["tinyconfig"], jobs=jobs, env=make.environment())
-    shutil.copyfile(apart.objects / ".config", to)
-
-
-def _kconfig_reads(recipe: Recipe, commit: str) -> str:
-    """All that decides a .config: Kconfig files, *.config, the Makefiles and scripts that run."""
-    listing = git.out(recipe.source.repo, "ls-tree", "-r", commit)
-    files = [line for line in listing.splitlines() if _KCONFIG_READS.search(line)]
-    return "\n".join([RECIPE, recipe.toolchain, _OURS, kconfig.text(recipe.options), *files])
 
 
 def _make(
     makefile: make.Makefile,
     recipe: Recipe,
-    dotconfig: str,
+    text: str,
     before: int,
     listen: Listener,
     jobs: int,
 ) -> None:
     complete = makefile.objects.parent / "complete"
     history = makefile.objects.parents[1] / "steps.json"
-    options = kconfig.enabled(dotconfig)
+    options = kconfig.enabled(text)
     # In a complete O= only make knows how much a change costs: no total.
     total = None if complete.exists() else make.expected_steps(history, options)
-    progress = make.Progress(recipe.name, listen, 0 if complete.exists() else before, total)
+    progress = make.Progress(recipe.name, listen, before, total)
     settings = make_settings(makefile, recipe)
+    image.let_go(makefile.objects)
     make.run(
         makefile, ["bzImage", "scripts_gdb"], jobs=jobs, settings=settings,
         env=caching(makefile), progress=progress,

@@ -15,11 +15,14 @@ import json
 import os
 import shutil
 import struct
+import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 _STAMP = "image.json"
+_GOING = "going"  # under images/: what is being removed
 _KEEP = 3  # images per kernel: going back to the last state of a patch costs no make
 _FILES = ("bzimage", "vmlinux", "dotconfig", "log", "scripts")
 # Of the kernel's own scripts/: what tells file and line of a stack trace.
@@ -73,7 +76,9 @@ def load(images: Path, identity: str) -> Image | None:
 def store(images: Path, image: Image) -> Image:
     """Copy the files of `image` to images/<id>/ and write its stamp; the stored image.
 
-    The caller holds the kernel's lock.  Older images beyond a few are removed.
+    vmlinux is a link, for let_go() to undo: a hundred megabytes, which the disk would be busy
+    with while the first guest boots.  The caller holds the kernel's lock.  Older images beyond
+    a few are removed.
     """
     directory, new = images / image.id, images / "new"
     for stale in (new, directory):
@@ -81,7 +86,8 @@ def store(images: Path, image: Image) -> Image:
     new.mkdir(parents=True)
     names = {"bzimage": "bzImage", "vmlinux": "vmlinux", "dotconfig": "config", "log": "build.log"}
     for key, name in names.items():
-        shutil.copy2(getattr(image, key), new / name)
+        copy = _linked if key == "vmlinux" else shutil.copy2
+        copy(getattr(image, key), new / name)
     (new / "scripts").mkdir()
     for name in DECODERS:
         with contextlib.suppress(FileNotFoundError):  # an old tree may lack one
@@ -105,6 +111,21 @@ def store(images: Path, image: Image) -> Image:
     )
 
 
+def _linked(file: Path, to: Path) -> None:
+    try:
+        to.hardlink_to(file)
+    except OSError:  # a file system that has no links
+        shutil.copy2(file, to)
+
+
+def let_go(objects: Path) -> None:
+    """Before make in O=: the vmlinux there is an image's, and is not to be written to."""
+    vmlinux = objects / "vmlinux"
+    with contextlib.suppress(FileNotFoundError):
+        if vmlinux.stat().st_nlink > 1:
+            vmlinux.unlink()  # make links it again whenever anything has changed
+
+
 def _gdb_scripts(image: Image, to: Path) -> None:
     """The kernel's own commands for gdb, where its vmlinux-gdb.py looks for them."""
     if not (image.scripts / "gdb" / "vmlinux-gdb.py").is_file():
@@ -117,14 +138,24 @@ def _gdb_scripts(image: Image, to: Path) -> None:
 
 
 def _prune(images: Path, keep: Path) -> None:
+    """All but the last used go, in a thread: a vmlinux takes the disk a tenth of a second."""
+
     def last_used(directory: Path) -> float:
         with contextlib.suppress(OSError):
             return (directory / _STAMP).stat().st_mtime
         return 0.0
 
-    others = [entry for entry in images.iterdir() if entry != keep]
-    for old in sorted(others, key=last_used, reverse=True)[_KEEP - 1 :]:
-        shutil.rmtree(old, ignore_errors=True)
+    others = [entry for entry in images.iterdir() if entry not in (keep, images / _GOING)]
+    old = sorted(others, key=last_used, reverse=True)[_KEEP - 1 :]
+    going = images / _GOING
+    going.mkdir(exist_ok=True)
+    for entry in old:
+        with contextlib.suppress(OSError):
+            entry.rename(going / f"{entry.name}-{time.time_ns()}")
+    # A process that ends before leaves it to the next one.
+    threading.Thread(
+        target=shutil.rmtree, args=(going, True), name="prune", daemon=True
+    ).start()
 
 
 def banner(bzimage: Path) -> str:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -202,3 +203,12 @@ def distrust_unfinished(objects: Path) -> list[Path]:
         except FileNotFoundError:
             continue
     return removed
+
+
+def distrust_since(objects: Path, when: float) -> None:
+    """What was made after `when`, in seconds of time.time(), is made again by the next make."""
+    for record in objects.rglob(".*.cmd"):
+        with contextlib.suppress(FileNotFoundError):
+            # A second more: a file's time is that of the kernel's last tick.
+            if record.stat().st_mtime > when - 1:
+                record.unlink()

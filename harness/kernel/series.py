@@ -20,6 +20,7 @@ from harness.kernel.tree import Source
 
 # In the key of every cached commit; raise it when the same patches would give another one.
 _RECIPE = "1"
+_REFS = "refs/harness/series"
 _PATH = re.compile(
     rb"^(?:diff --git a/(?P<a>\S+) b/(?P<b>\S+)|(?:---|\+\+\+) [ab]/(?P<c>[^\t\n]+)"
     rb"|(?:rename|copy) (?:from|to) (?P<d>[^\n]+))",
@@ -94,7 +95,7 @@ def apply(
     """Apply `series` in order to the tree; the resulting commit of `source.repo`.
 
     The commit id depends on the tree and the patch files only.  Each series'
-    result is kept under a ref named by content: unchanged ones cost one git call.
+    result is kept under a ref named by content: unchanged ones cost one git call together.
     Raises BuildError for a patch that does not apply (series, patch, file, hunk;
     the hint reproduces it), UsageError for missing files.
     """
@@ -105,9 +106,10 @@ def apply(
     commit = source.commit
     so_far: list[Path] = []
     with command.room_on(cache):
+        known = _known(source.repo)
         for name, files in contents:
-            ref = f"refs/harness/series/{_key(commit, [content for _, content in files])}"
-            done = git.resolve(source.repo, ref)
+            ref = f"{_REFS}/{_key(commit, [content for _, content in files])}"
+            done = known.get(ref)
             if done is None:
                 with lock.held(source.repo.with_suffix(".am.lock"), name, listen):
                     done = git.resolve(source.repo, ref)  # the run we waited for made it
@@ -117,6 +119,13 @@ def apply(
             commit = done
             so_far += [path for path, _ in files]
     return commit
+
+
+def _known(repo: Path) -> dict[str, str]:
+    """Each series that has been applied: its ref and the commit that it became."""
+    listed = git.attempt(repo, "for-each-ref", "--format=%(refname) %(objectname)", _REFS)
+    # Of a repository that git cannot read the first call that needs it tells.
+    return dict(line.split() for line in listed.stdout.splitlines())
 
 
 def _key(commit: str, contents: Sequence[bytes]) -> str:
@@ -136,7 +145,7 @@ def _am(
 ) -> str:
     paths = sorted({path for _, content in files for path in touched(content)})
     scratch = source.repo.with_suffix(".am")
-    with git.sparse_worktree(source.repo, scratch, commit, paths) as worktree:
+    with git.sparse_worktree(source.repo, scratch, commit, paths, keep=True) as worktree:
         for number, (path, _) in enumerate(files):
             listen(Event("series", name, path.name, done=number, total=len(files)))
             finished = git.attempt(worktree, *_AM, path.resolve())

@@ -17,7 +17,8 @@ from pathlib import Path
 from harness import config
 from harness.errors import BuildError, UsageError
 from harness.events import Listener, silent
-from harness.kernel import build, command, git, image, lock, series
+from harness.kernel import build, command, dotconfig, git, image, lock, series
+from harness.kernel.identity import identify
 from harness.kernel.image import Image
 
 
@@ -129,11 +130,11 @@ def _at(recipe: build.Recipe, commit: str, applied: int) -> build.Recipe:
     An option that a later patch brings cannot be asked for yet; one that exists
     and is refused is an error as ever.
     """
-    known = build.symbols(recipe.source.repo, commit)
+    known = dotconfig.symbols(recipe.source.repo, commit)
     return dataclasses.replace(
         recipe,
         options={name: option for name, option in recipe.options.items() if name in known},
-        identity=build.identify(
+        identity=identify(
             recipe.parts, [patch.read_bytes() for patch in recipe.patches[:applied]]
         ),
     )

@@ -94,6 +94,12 @@ def materialise(
             return Source(name, tree.line, repo, commit, version)
 
 
+def at_hand(name: str, tree: config.Tree, root: Path, cache: Path) -> bool:
+    """Whether materialise() would import nothing, and ask nobody."""
+    known = _read_stamp(cache / "trees" / f"{_slug(name)}.git")
+    return _stands(known, _definition(name, tree, root), tree, "")
+
+
 def _stands(
     known: dict[str, Any] | None, definition: dict[str, Any], tree: config.Tree, newest: str | None
 ) -> TypeGuard[dict[str, Any]]:

@@ -15,6 +15,7 @@ from harness.errors import BuildError, HarnessError, InfraError
 from harness.events import Event, Listener
 from harness.experiment.plan import Cell
 from harness.kernel import build, image, tree
+from harness.kernel.identity import RECIPE
 from harness.kernel.image import Image
 from harness.nightly.record import BROKEN, KernelNight, Night, Outcome, Port, TreeNight
 from harness.series import check
@@ -125,7 +126,7 @@ class Kernels:
 def parts(recipe: build.Recipe) -> dict[str, str]:
     """What a kernel's id is made of, by name: the tree's commit, a hash of each of the others."""
     made = {
-        "recipe": build.RECIPE,
+        "recipe": RECIPE,
         "toolchain": _hash(recipe.toolchain.encode()),
         "tree": recipe.source.commit,
         "config": _hash("".join(f"{option}\n" for option in recipe.options.values()).encode()),

@@ -20,6 +20,7 @@ from harness.experiment.bench import Figure
 from harness.experiment.runner import Rooms
 from harness.guest.machine import Completed, MachineSpec
 from harness.guest.splat import Splat
+from harness.guest.ssh import Hearing
 from harness.kernel import build
 from harness.kernel.image import Image
 from tests.conftest import TOML
@@ -74,7 +75,7 @@ class Guest(FakeMachine):
         self,
         command: str,
         timeout_s: float = 60,
-        on_stdout_line: Callable[[str], None] | None = None,
+        on_stdout_line: Hearing | None = None,
     ) -> Completed:
         if command == "uname -r":
             self.lab.commands.append(command)

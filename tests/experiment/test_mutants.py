@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import shlex
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -21,6 +21,7 @@ from harness.experiment.plan import OFF
 from harness.guest.machine import Completed
 from harness.guest.script import apart
 from harness.guest.splat import Splat
+from harness.guest.ssh import Hearing
 from tests.fakes import experiment
 
 # (workload, switch) -> what comes of it; everything else holds.
@@ -56,11 +57,11 @@ class Guest:
         self,
         command: str,
         timeout_s: float = 60,
-        on_stdout_line: Callable[[str], None] | None = None,
+        on_stdout_line: Hearing | None = None,
     ) -> Completed:
         return apart(command, lambda line: self.one(line, on_stdout_line))
 
-    def one(self, command: str, on_stdout_line: Callable[[str], None] | None) -> Completed:
+    def one(self, command: str, on_stdout_line: Hearing | None) -> Completed:
         words = shlex.split(command)
         if words[0].startswith("mkfs"):
             self.fresh += 1

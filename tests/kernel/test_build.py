@@ -460,3 +460,24 @@ def test_worktree_left_in_disorder_is_put_right(left: str, root: Path, cache: Pa
     assert "int more;" in text
     assert "edited_by_hand" not in text
     assert "int inode_1;" in text
+
+
+@pytest.mark.parametrize("case", ["a patch of Kconfig", "a key of the first days", "no key"])
+def test_kconfig_is_asked_when_it_may_say_something_else(
+    case: str, root: Path, cache: Path
+) -> None:
+    fake.write_series(root, "one", {"0001-one.patch": ONE})
+    cfg = fake.experiment(root, series=["one"])
+    build.ensure("stock", cfg, cache)
+    key = cache / "kernels/stock/config.key"
+    another = ONE.replace("filemap_five", "filemap_v")
+    if case == "a patch of Kconfig":
+        changed = {"Kconfig": ("config MORE\n", "config MORE\nconfig EXTRA\n")}
+        another = fake.patch("lib: option", changed)
+    elif case == "no key":
+        key.unlink()
+    else:
+        key.write_text("0123456789ab")
+    fake.write_series(root, "one", {"0001-one.patch": another})
+    image = build.ensure("stock", cfg, cache)
+    assert "olddefconfig" in image.log.read_text()

@@ -2,11 +2,14 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import os
 import struct
 import tempfile
+import threading
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -47,6 +50,32 @@ def test_what_is_stored_is_loaded(tmp_path: Path) -> None:
     assert image.load(images, "bbbbbbbbbbbb") is None
 
 
+def test_the_next_make_does_not_write_to_a_stored_vmlinux(tmp_path: Path) -> None:
+    made = _image(tmp_path / "o", "aaaaaaaaaaaa")
+    stored = image.store(tmp_path / "images", made)
+    assert stored.vmlinux.samefile(made.vmlinux), "a hundred megabytes were copied"
+    before = stored.vmlinux.read_bytes()
+    image.let_go(tmp_path / "o")
+    image.let_go(tmp_path / "o")  # it is gone already
+    with made.vmlinux.open("ab") as file:  # whatever a linker does
+        file.write(b"more")
+    assert stored.vmlinux.read_bytes() == before
+    image.let_go(tmp_path / "o")
+    assert made.vmlinux.exists(), "it is make's own, and need not be linked again"
+
+
+def test_no_links_where_there_are_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> None:
+        raise OSError(errno.EPERM, "no links here")
+
+    monkeypatch.setattr(Path, "hardlink_to", refused)
+    made = _image(tmp_path / "o", "aaaaaaaaaaaa")
+    stored = image.store(tmp_path / "images", made)
+    assert stored.vmlinux.read_bytes() == made.vmlinux.read_bytes()
+
+
 def test_moved_cache_still_serves(tmp_path: Path) -> None:
     image.store(tmp_path / "images", _image(tmp_path / "o", "aaaaaaaaaaaa"))
     (tmp_path / "images").rename(tmp_path / "moved")
@@ -62,7 +91,24 @@ def test_only_the_last_used_are_kept(tmp_path: Path) -> None:
         os.utime(stored.bzimage.with_name("image.json"), (number, number))
         if identity == "c":
             assert image.load(images, "a") is not None  # used again just now
+    _pruned()
     assert sorted(path.name for path in images.iterdir()) == ["a", "c", "d"]
+
+
+def _pruned() -> None:
+    for thread in threading.enumerate():
+        if thread.name == "prune":
+            thread.join()
+
+
+def test_what_a_killed_process_did_not_remove_goes_with_the_next(tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    left = images / "going/old-1"
+    left.mkdir(parents=True)
+    (left / "vmlinux").write_text("")
+    image.store(images, _image(tmp_path / "o", "a"))
+    _pruned()
+    assert sorted(path.name for path in images.iterdir()) == ["a"]
 
 
 def test_half_stored_image_is_no_image(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 from __future__ import annotations
 
+import dataclasses
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -109,6 +111,63 @@ def test_refused_series_leaves_nothing_and_works_once_corrected(
     (directory / "0002-three.patch").write_text(good)
     commit = series.apply(source, ["one"], root, cache)
     assert "filemap_ten" in fake.git(source.repo, "show", f"{commit}:mm/filemap.c")
+
+
+def test_the_worktree_that_stays_serves_other_series(
+    root: Path, cache: Path, source: tree.Source
+) -> None:
+    fake.write_series(root, "new", {"0001-new.patch": NEW})
+    fake.write_series(root, "one", {"0001-one.patch": ONE})
+    scratch = source.repo.with_suffix(".am")
+    seen = []
+    for name in ("new", "one", "new"):
+        commit = series.apply(source, [name], root, cache)
+        seen.append(fake.git(source.repo, "diff", "--name-only", source.commit, commit))
+        assert [str(path.relative_to(scratch)) for path in scratch.rglob("*.c")] == [seen[-1]]
+        ref = fake.git(source.repo, "for-each-ref", "--format=%(refname)", "refs/harness/series")
+        fake.git(source.repo, "update-ref", "-d", ref)  # or it would not be applied again
+    assert seen == ["mm/range_lock.c", "mm/filemap.c", "mm/range_lock.c"]
+
+
+@pytest.mark.parametrize("left", ["a lock", "no index", "no .git", "a repository made anew"])
+def test_the_worktree_that_stays_is_made_again_when_it_is_not_in_order(
+    left: str, root: Path, cache: Path, source: tree.Source
+) -> None:
+    fake.write_series(root, "one", {"0001-one.patch": ONE})
+    series.apply(source, ["one"], root, cache)
+    scratch = source.repo.with_suffix(".am")
+    private = Path(fake.git(scratch, "rev-parse", "--absolute-git-dir"))
+    if left == "a lock":
+        (private / "index.lock").touch()
+    elif left == "no index":
+        (private / "index").unlink()
+    elif left == "no .git":
+        (scratch / ".git").unlink()
+    else:
+        shutil.rmtree(private)
+    again = ONE.replace("filemap_five", "filemap_v")
+    fake.write_series(root, "one", {"0001-one.patch": again})
+    commit = series.apply(source, ["one"], root, cache)
+    assert "filemap_v" in fake.git(source.repo, "show", f"{commit}:mm/filemap.c")
+    assert fake.git(source.repo, "diff", "--name-only", source.commit, commit) == "mm/filemap.c"
+
+
+def test_a_cache_that_was_copied_leaves_the_first_alone(
+    root: Path, cache: Path, source: tree.Source
+) -> None:
+    """The copy's worktree says that it is one of the first cache's repository."""
+    fake.write_series(root, "one", {"0001-one.patch": ONE})
+    series.apply(source, ["one"], root, cache)
+    there = source.repo.with_suffix(".am")
+    before = fake.git(there, "rev-parse", "HEAD")
+    shutil.copytree(cache, cache.with_name("copy"), symlinks=True)
+    copied = dataclasses.replace(
+        source, repo=cache.with_name("copy") / source.repo.relative_to(cache)
+    )
+    fake.write_series(root, "one", {"0001-one.patch": ONE.replace("filemap_five", "filemap_v")})
+    commit = series.apply(copied, ["one"], root, cache.with_name("copy"))
+    assert "filemap_v" in fake.git(copied.repo, "show", f"{commit}:mm/filemap.c")
+    assert fake.git(there, "rev-parse", "HEAD") == before
 
 
 def test_scratch_left_by_a_killed_run_is_no_obstacle(
