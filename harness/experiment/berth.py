@@ -23,6 +23,7 @@ from harness.experiment.preflight import MOUNT_POINT, Guest, Job
 from harness.guest.machine import Completed
 from harness.guest.script import script, stopped_at
 from harness.guest.splat import Splat
+from harness.guest.ssh import Hearing
 
 # For a line to come over an emulated serial port, on KVM; a busy host included.
 MARK_LIMIT_S = 5.0
@@ -212,7 +213,7 @@ class _Stay:
         self,
         command: str,
         timeout_s: float = 60,
-        on_stdout_line: Callable[[str], None] | None = None,
+        on_stdout_line: Hearing | None = None,
     ) -> Completed:
         """As Machine.run(); the first also says in the kernel's log that the cell begins."""
         assert self._machine is not None

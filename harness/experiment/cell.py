@@ -7,17 +7,17 @@ and each cell directory holds the whole story.
 
 from __future__ import annotations
 
-import contextlib
+import dataclasses
 import json
 import re
 import shlex
 import shutil
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from harness.errors import BootError, HarnessError, MachineLostError, WorkloadTimeoutError
 from harness.events import Event, Listener
@@ -25,17 +25,21 @@ from harness.experiment import store
 from harness.experiment.allow import Allowed, divide
 from harness.experiment.plan import Cell, program_key
 from harness.experiment.preflight import (
+    LIMIT_S,
     MOUNT_POINT,
     Guest,
     Job,
     UntestableError,
+    commands,
     ended,
-    prepare,
+    heard,
+    not_prepared,
 )
 from harness.experiment.trial import Outcome, Reader, Trial
 from harness.experiment.verdict import Evidence
 from harness.guest import hang, splat
 from harness.guest.machine import Completed
+from harness.guest.script import script, stopped_at
 from harness.guest.splat import Splat
 from harness.guest.symbols import decoded, where
 
@@ -63,7 +67,11 @@ class Attempt:
     untested: str = ""
     error: HarnessError | None = None  # that ended the attempt
     booted: bool = False
-    started: bool = False  # the reproducer was told to start
+    started: bool = False  # preflight was well, and the reproducer's turn has come
+    announced: str = ""  # preflight's line
+    # Bytes of the console that count: on a guest that was not what was asked the reproducer
+    # runs until it is stopped, and what the kernel says to that answers nothing.
+    until: int | None = None
     began: bool = False  # a trial was under way
     completed: bool = False  # the reproducer ended by itself
     header: dict[str, Any] | None = None
@@ -122,7 +130,9 @@ def run(job: Job, machine: Guest, directory: Path, listen: Listener) -> Attempt:
             trials.append(json.dumps(trial.to_json()))
             _tell(listen, job.cell, attempt)
 
-        def on_line(line: str) -> None:
+        def on_line(line: str) -> float | None:
+            if not attempt.started:
+                return prepared(line)
             output.append(line)
             trial = reader.feed(line)
             attempt.began = reader.began
@@ -130,26 +140,44 @@ def run(job: Job, machine: Guest, directory: Path, listen: Listener) -> Attempt:
                 record(trial)
                 if job.enough(trial):
                     raise _EnoughError
+            return None
+
+        def prepared(line: str) -> float | None:
+            try:
+                attempt.preflight = heard(job, line)
+            except UntestableError:
+                attempt.until = len(machine.console())
+                raise
+            if attempt.preflight is None:
+                return None
+            attempt.started, attempt.announced = True, line
+            stages.next("trials")
+            running = {"state": "running"}
+            listen(Event("cell", job.cell.name, "trials begin", data=running))
+            return job.timeout_s
 
         dmesg = ""
         try:
             with machine:
                 attempt.booted = True
-                with _timed(attempt, "prepare"):
-                    attempt.preflight = prepare(job, machine)
-                listen(Event("cell", job.cell.name, "trials begin", data={"state": "running"}))
-                attempt.started = True
+                whole = [*commands(job), command(job)]
                 try:
-                    with _timed(attempt, "trials"):
-                        done = machine.run(command(job), job.timeout_s, on_line)
+                    with _Stages(attempt.wall, "prepare") as stages:
+                        done = machine.run(script(whole), LIMIT_S, on_line)
                 except _EnoughError:  # the machine ends with what still runs in it
                     reader.enough()
                     attempt.completed = True
                 else:
+                    done, made = stopped_at(whole, done), done
+                    if not attempt.started or (done.status != 0 and done.argv != whole[-1]):
+                        attempt.started = False
+                        raise not_prepared(whole, made)
                     for line in done.stderr.splitlines():
                         output.append(f"stderr: {line}")
                     attempt.completed = True
-                    _judge_exit(done, reader, attempt)
+                    # Its own words only.
+                    said = done.stdout.partition(attempt.announced)[2]
+                    _judge_exit(dataclasses.replace(done, stdout=said), reader, attempt)
                 dmesg = machine.dmesg()
         except UntestableError as why:
             attempt.untested, attempt.preflight = str(why), why.seen
@@ -216,7 +244,10 @@ def _scan(job: Job, machine: Guest, dmesg: str, attempt: Attempt) -> None:
     dmesg is scanned too: what is below the console's log level is only there.
     """
     try:
-        found = [*machine.splats(), *splat.scan(dmesg.encode())]
+        if attempt.until is None:
+            found = [*machine.splats(), *splat.scan(dmesg.encode())]
+        else:
+            found = splat.scan(machine.console()[: attempt.until])
         if job.emulated:
             attempt.emulator = splat.emulator_fault(machine.console())
     except Exception as error:
@@ -287,13 +318,23 @@ def _check_header(cell: Cell, attempt: Attempt) -> None:
             attempt.faults.append(f"the reproducer ran with {key} {said!r}, asked for {value!r}")
 
 
-@contextlib.contextmanager
-def _timed(attempt: Attempt, stage: str) -> Iterator[None]:
-    start = time.monotonic()
-    try:
-        yield
-    finally:
-        attempt.wall[stage] = round(time.monotonic() - start, 3)
+class _Stages:
+    """Seconds of each stage, from one to the next to the end of the block."""
+
+    def __init__(self, wall: dict[str, float], first: str) -> None:
+        self._wall, self._stage, self._since = wall, first, time.monotonic()
+
+    def next(self, stage: str) -> None:
+        """The one that was is over."""
+        now = time.monotonic()
+        self._wall[self._stage] = round(now - self._since, 3)
+        self._stage, self._since = stage, now
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.next("")
 
 
 def _tell(listen: Listener, cell: Cell, attempt: Attempt) -> None:

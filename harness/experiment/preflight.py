@@ -19,12 +19,15 @@ from harness.experiment.trial import Trial
 from harness.guest.machine import Completed
 from harness.guest.script import script, stopped_at
 from harness.guest.splat import Splat
+from harness.guest.ssh import Hearing
 from harness.guest.symbols import Symbols
 
 DEVICE = "/dev/vda"
 MOUNT_POINT = "/mnt"
 # The largest reproducer keeps a few MiB; below this something else is wrong.
 MIN_FREE_BYTES = 64 << 20
+LIMIT_S = 60.0  # of all of it, on KVM
+_PREFLIGHT = "/workloads/preflight"
 
 
 def never() -> bool:
@@ -46,7 +49,7 @@ class Guest(Protocol):
         self,
         command: str,
         timeout_s: float = ...,
-        on_stdout_line: Callable[[str], None] | None = ...,
+        on_stdout_line: Hearing | None = ...,
     ) -> Completed: ...
     def dmesg(self) -> str: ...
     def console(self) -> bytes: ...
@@ -91,7 +94,7 @@ def commands(job: Job) -> list[str]:
         ["mkdir", "-p", MOUNT_POINT],
         ["mount", "-t", filesystem.type, *options, job.device, MOUNT_POINT],
     )
-    return [*map(shlex.join, making), f"/workloads/preflight --dir {MOUNT_POINT}"]
+    return [*map(shlex.join, making), f"{_PREFLIGHT} --dir {MOUNT_POINT}"]
 
 
 def prepare(job: Job, machine: Guest) -> dict[str, Any]:
@@ -101,20 +104,38 @@ def prepare(job: Job, machine: Guest) -> dict[str, Any]:
     MachineLostError when the machine goes away.
     """
     whole = commands(job)
-    done = machine.run(script(whole))
-    if done.status != 0:
-        at = stopped_at(whole, done)
-        raise UntestableError(f"{'preflight' if at.argv == whole[-1] else at.argv}: {ended(at)}")
-    said = (done.stdout.splitlines() or [""])[-1]  # mkfs may have had something to say, too
+    done = machine.run(script(whole), LIMIT_S)
+    for line in done.stdout.splitlines() if done.status == 0 else ():
+        if (seen := heard(job, line)) is not None:
+            return seen
+    raise not_prepared(whole, done)
+
+
+def heard(job: Job, line: str) -> dict[str, Any] | None:
+    """What preflight saw, if this line of the guest's is where it says so.
+
+    Raises UntestableError naming everything in it that is not as asked.
+    """
+    if not line.startswith("{"):  # mkfs has something to say, too
+        return None
     try:
-        seen = json.loads(said)
+        seen: dict[str, Any] = json.loads(line)
     except (ValueError, RecursionError):
-        seen = None
-    if not isinstance(seen, dict):
-        raise UntestableError(f"preflight printed no JSON object: {said[:120]!r}")
+        return None
     if wrong := mismatches(job, seen):
         raise UntestableError("preflight: " + "; ".join(wrong), seen)
     return seen
+
+
+def not_prepared(whole: Sequence[str], done: Completed) -> UntestableError:
+    """Why preflight was not heard in what became of the script of `whole`, commands() first."""
+    checks = next(at for at, line in enumerate(whole) if line.startswith(_PREFLIGHT))
+    at = stopped_at(whole, done)
+    if done.status != 0 and at.argv not in whole[checks + 1 :]:
+        which = {whole[checks]: "preflight", done.argv: "preparation"}.get(at.argv, at.argv)
+        return UntestableError(f"{which}: {ended(at)}")
+    said = done.stdout.partition("KTAP version")[0].splitlines() or [""]
+    return UntestableError(f"preflight printed no JSON object: {said[-1][:120]!r}")
 
 
 def mismatches(job: Job, seen: Mapping[str, Any]) -> list[str]:

@@ -26,7 +26,7 @@ from harness.experiment.post import Carrier, Post
 from harness.experiment.preflight import Job
 from harness.experiment.told import check_replay
 from harness.experiment.worker import Place, Shared, Worker
-from harness.guest import initramfs, programs, qemu
+from harness.guest import imports, initramfs, programs, qemu
 from harness.guest.machine import Machine, MachineSpec
 from harness.guest.qemu import COUNTED, Accelerator
 from harness.guest.replay import ReplayMachine
@@ -213,15 +213,16 @@ class _Runner:
         self.budget_s = 0.0  # for the cells, 0: no limit
         self.shared: Shared | None = None
         self.start = time.monotonic()
-        self._listen, self._lock, self._booted = listen, threading.RLock(), False
+        self._listen, self._lock, self._loads = listen, threading.RLock(), False
 
     def listen(self, event: Event) -> None:
         """To run.log, then to the caller: one event at a time, from whatever thread."""
         with self._lock:
             self.store.log(event)
-            if event.kind == "boot" and not self._booted:
-                self._booted = True
-                threading.Thread(target=statistics.load, daemon=True).start()
+            if event.kind == "build" and event.done and not self._loads:
+                # make has a CPU to spare when it links; a guest that boots has none.
+                self._loads = True
+                threading.Thread(target=imports.load, daemon=True).start()
             if event.kind == "trial" and "first_trial_s" not in self.store.document:
                 self.store.document["first_trial_s"] = round(time.monotonic() - self.start, 1)
             self._listen(event)

@@ -13,16 +13,15 @@ CONFIDENCE = 0.95
 
 def _beta_quantile(a: float, b: float, p: float) -> float:
     """Where the beta distribution has `p` below it."""
-    # scipy.special and not scipy.stats, which costs a second of start-up; and half a second
-    # where an interval is asked for, which most commands never do.
+    # With one of them 1 it has a closed form: all trials hit, or none did.  That is what most
+    # cells come to, and scipy takes half a second to import (scipy.stats a whole one).
+    if b == 1:
+        return math.pow(p, 1 / a)
+    if a == 1:
+        return -math.expm1(math.log1p(-p) / b)
     from scipy.special import betaincinv
 
     return float(betaincinv(a, b, p))
-
-
-def load() -> None:
-    """Imports what an interval takes, half a second: a run does so while its first guest boots."""
-    _beta_quantile(1.0, 1.0, 0.5)
 
 
 def clopper_pearson(k: int, n: int, confidence: float = CONFIDENCE) -> tuple[float, float]:

@@ -186,13 +186,15 @@ class Console:
         ours, theirs = socket.socketpair()
         feed = _Feed(theirs)
         self.attach(feed)
-        watcher = threading.Thread(target=self._close_at_end, args=(theirs,), daemon=True)
         try:
             listener = fdpexpect.fdspawn(ours.fileno(), timeout=timeout_s, maxread=65536)
             # What was said before we listened.  The sink is in place already, so
             # nothing is lost, and a line seen twice does no harm.
-            theirs.sendall(self.data()[-65536:])
-            watcher.start()
+            before = self.data()[-65536:]
+            # In a thread: a guest that floods its console may have filled the line to us.
+            threading.Thread(
+                target=self._pump, args=(theirs, feed, before), name="pump", daemon=True
+            ).start()
             found = listener.expect(
                 [READY, PANIC, NO_SERVER, pexpect.EOF, pexpect.TIMEOUT],
                 timeout=timeout_s,
@@ -206,7 +208,12 @@ class Console:
             self.detach(feed)
             theirs.close()
 
-    def _close_at_end(self, theirs: socket.socket) -> None:
+    def _pump(self, theirs: socket.socket, feed: _Feed, before: bytes) -> None:
+        """What was said before, what has come since, and the end when it comes."""
+        with contextlib.suppress(OSError):
+            theirs.sendall(before)
+        with self._lock:
+            feed.begin()
         self._thread.join()
         with contextlib.suppress(OSError):
             theirs.shutdown(socket.SHUT_WR)
@@ -231,13 +238,26 @@ class _Feed:
     def __init__(self, end: socket.socket) -> None:
         self._end = end
         self._given = 0
+        self._early: list[bytes] | None = []  # until begin()
         self.full = False
 
     def __call__(self, data: bytes) -> None:
+        self._given += len(data)
+        if self._early is None:
+            self._pass(data)
+        elif self._given <= MOST_BYTES:
+            self._early.append(data)
+
+    def begin(self) -> None:
+        """Pass on what has come, and from now on at once."""
+        early, self._early = self._early or [], None
+        for data in early:
+            self._pass(data)
+
+    def _pass(self, data: bytes) -> None:
         with contextlib.suppress(OSError):
             if not self.full:
                 self._end.sendall(data)
-            self._given += len(data)
             if self._given > MOST_BYTES and not self.full:
                 self.full = True
                 self._end.shutdown(socket.SHUT_WR)

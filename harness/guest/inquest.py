@@ -21,6 +21,7 @@ from harness.errors import (
 from harness.guest import process, splat
 from harness.guest.console import Boot, Console
 from harness.guest.hang import Evidence, ended
+from harness.guest.script import under_way
 from harness.guest.ssh import Outcome
 
 if TYPE_CHECKING:
@@ -153,12 +154,13 @@ class Inquest:
         return ""
 
     def lost(
-        self, command: str, outcome: Outcome, limit: float, look: Callable[[], Evidence]
+        self, command: str, outcome: Outcome, look: Callable[[], Evidence]
     ) -> HarnessError:
-        """What to raise for a command that did not end within `limit` seconds.
+        """What to raise for a command that did not end in the time that it had.
 
         look() finds out what it waits for and ends it in the guest.
         """
+        command = under_way(command, outcome.stderr.decode(errors="replace"))
         shown = command if len(command) <= 60 else f"{command[:57]}..."
         where = f"{self.name}: `{shown}`"
         hint = f"less {self.log}"
@@ -205,7 +207,9 @@ class Inquest:
         end = "killed" if evidence.answered else f"SSH does not answer any more; {last}"
         why = f"; {evidence.summary}" if evidence.summary else ""
         error = WorkloadTimeoutError(
-            f"{where}: not done in {round(limit, 1):g} s; {end}{why}", hint=hint, detail=detail
+            f"{where}: not done in {round(outcome.limit_s, 1):g} s; {end}{why}",
+            hint=hint,
+            detail=detail,
         )
         error.evidence = evidence
         return error

@@ -13,7 +13,7 @@ import shlex
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -167,7 +167,9 @@ class Machine:
         self._stack.callback(self._quit)
         serial_qemu.close()
         control_qemu.close()
-        # What takes long to import comes when QEMU runs: a kernel takes longer to boot.
+        from harness.guest.imports import load
+
+        load()  # a kernel takes longer to boot
         from harness.guest.qmp import Qmp
 
         self._qmp = Qmp(control)
@@ -182,7 +184,6 @@ class Machine:
             inquest.ended_at_boot(f"QMP: {error}")
         if spec.gdb is not None:
             self._say("boot", "waits for gdb", gdb=str(spec.gdb))
-        ssh.load()
         limit = spec.limit_s(spec.boot_timeout_s)
         state = self._console.await_boot(limit - (time.monotonic() - started))
         if state != "ready":
@@ -266,11 +267,12 @@ class Machine:
         self,
         command: str,
         timeout_s: float = 60,
-        on_stdout_line: Callable[[str], None] | None = None,
+        on_stdout_line: ssh.Hearing | None = None,
     ) -> Completed:
         """Run a shell command in the guest, over SSH, to its end.
 
-        timeout_s is on KVM; the accelerator's slowdown stretches it.  A non-zero
+        timeout_s, and what on_stdout_line returns, is on KVM: the accelerator's slowdown stretches
+        it.  A non-zero
         status is no error.  MachineLostError: the machine or the connection is
         gone.  WorkloadTimeoutError: not done in time (and killed, if the guest
         still answers).  Both carry what was received as `completed`.  InfraError:
@@ -278,11 +280,11 @@ class Machine:
         """
         outcome = self._run(command, timeout_s, on_stdout_line)
         if outcome.status is None:
-            raise self._lost(command, outcome, timeout_s)
+            raise self._lost(command, outcome)
         return outcome.completed(command)
 
     def _run(
-        self, command: str, timeout_s: float, on_line: Callable[[str], None] | None
+        self, command: str, timeout_s: float, on_line: ssh.Hearing | None
     ) -> ssh.Outcome:
         self._say("command", command)
         try:
@@ -291,7 +293,8 @@ class Machine:
             return ssh.Outcome(why=f"SSH: {error}")
         limit = self.spec.limit_s(timeout_s)
         assert self._inquest is not None
-        outcome = connection.execute(command, limit, on_line, self._inquest.death)
+        death, stretched = self._inquest.death, self.spec.limit_s
+        outcome = connection.execute(command, limit, on_line, death, stretched)
         if outcome.status is None:
             self._stranded, self._ssh = self._ssh, None
         return outcome
@@ -301,7 +304,7 @@ class Machine:
         command = f"cat {shlex.quote(path)}"
         outcome = self._run(command, 60, None)
         if outcome.status is None:
-            raise self._lost(command, outcome, 60)
+            raise self._lost(command, outcome)
         if outcome.status != 0:
             said = outcome.stderr.decode(errors="replace").strip()
             raise InfraError(f"{self.name}: cannot read {path} in the guest: {said}")
@@ -369,10 +372,9 @@ class Machine:
             self._ssh = ssh.Connection(self._port, self._user, self._host, limit)
         return self._ssh
 
-    def _lost(self, command: str, outcome: ssh.Outcome, timeout_s: float) -> HarnessError:
+    def _lost(self, command: str, outcome: ssh.Outcome) -> HarnessError:
         assert self._inquest is not None
-        limit = self.spec.limit_s(timeout_s)
-        error = self._inquest.lost(command, outcome, limit, lambda: self._look(outcome.number))
+        error = self._inquest.lost(command, outcome, lambda: self._look(outcome.number))
         if isinstance(error, MachineLostError):
             error.completed = outcome.completed(command)
         return error

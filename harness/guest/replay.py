@@ -15,7 +15,7 @@ import re
 import shlex
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -26,7 +26,7 @@ from harness.guest import orders, process, qemu, splat
 from harness.guest.script import apart
 from harness.guest.spec import MachineSpec
 from harness.guest.splat import Splat
-from harness.guest.ssh import Completed
+from harness.guest.ssh import Completed, Hearing
 
 SHIFTS = range(11)  # of -icount (QEMU, docs/devel/tcg-icount.rst): 2**shift ns an instruction
 # Under random.trust_*=off the kernel counts neither as entropy; -seed fixes the seed that
@@ -252,7 +252,7 @@ class ReplayMachine:
         self,
         command: str,
         timeout_s: float = 60,
-        on_stdout_line: Callable[[str], None] | None = None,
+        on_stdout_line: Hearing | None = None,
     ) -> Completed:
         """What it answered to a command, or the lines of a script, that it was told at its start.
 
@@ -262,7 +262,7 @@ class ReplayMachine:
         return apart(command, lambda line: self._answer(line, on_stdout_line))
 
     def _answer(
-        self, command: str, on_stdout_line: Callable[[str], None] | None
+        self, command: str, on_stdout_line: Hearing | None
     ) -> Completed:
         if (answer := self._answers.get(command)) is not None:
             if on_stdout_line is not None:

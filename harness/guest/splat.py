@@ -15,7 +15,6 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from harness.guest import titles
 from harness.guest.complaints import LOOKS, Complaint, recognise
 
 MAX_LINES = 400  # of one report
@@ -315,6 +314,8 @@ class _Reader:
         for report in self._done:
             if report in still:
                 continue
+            from harness.guest import titles  # most kernels never complain
+
             title = titles.compose(report.complaint, report.lines[report.header], report.lines)
             key = (report.complaint.kind, title)
             if len(self._splats) >= MAX_REPORTS and key in self._titles:

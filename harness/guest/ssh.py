@@ -36,7 +36,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 if TYPE_CHECKING:
-    import paramiko  # for the others see load()
+    import paramiko  # when it is wanted: see imports.py
 
 # What is kept of a command's output, each stream: a program that floods it must not fill
 # the host's memory.  A cell of 100,000 trials says a fifth of it.
@@ -52,11 +52,6 @@ MAC = "hmac-sha2-256"
 # A thread of paramiko's logs what it then raises here; without a handler Python
 # prints that on stderr, in the middle of a table.
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
-
-
-def load() -> None:
-    """Imports paramiko, which takes 0.2 s; a machine does so while its kernel boots."""
-    import paramiko  # noqa: F401
 
 
 class KeyPair:
@@ -92,6 +87,11 @@ class KeyPair:
         return b"".join(struct.pack(">I", len(part)) + part for part in parts)
 
 
+# Told of each line of stdout.  A number that it returns is the seconds that the command may
+# take from then on, whatever it had before.
+Hearing = Callable[[str], float | None]
+
+
 @dataclass(frozen=True)
 class Completed:
     """A command that was run in the guest.
@@ -118,6 +118,8 @@ class Outcome:
     stderr: bytearray = field(default_factory=bytearray)
     seconds: float = 0.0
     number: int = 0  # names the file that has the command's session id
+    limit_s: float = 0.0  # that it had, from its start or from when it was given another
+    deadline: float = 0.0  # of time.monotonic()
 
     def completed(self, command: str) -> Completed:
         """The same for the user: text, with what cannot be decoded replaced."""
@@ -190,20 +192,23 @@ class Connection:
         self,
         command: str,
         timeout_s: float,
-        on_stdout_line: Callable[[str], None] | None = None,
+        on_stdout_line: Hearing | None = None,
         dead: Callable[[], str] = lambda: "",
+        stretched: Callable[[float], float] = float,
     ) -> Outcome:
         """Run a shell command to its end and read both streams.
 
         on_stdout_line gets each line of stdout as it comes, without its end of
-        line.  dead() is asked now and then whether the machine is gone: a text
-        ends the wait.  Never raises for what the guest did: see Outcome.
+        line, and may give it another limit, as stretched().  dead() is asked now and then
+        whether the machine is gone: a text ends the wait.  Never raises for what the guest did:
+        see Outcome.
         """
         import paramiko
 
-        outcome = Outcome(number=next(self._numbers))
         started = time.monotonic()
-        deadline = started + timeout_s
+        outcome = Outcome(
+            number=next(self._numbers), limit_s=timeout_s, deadline=started + timeout_s
+        )
         channel: paramiko.Channel | None = None
         reader: threading.Thread | None = None
         try:
@@ -216,11 +221,11 @@ class Connection:
                 target=_drain_stderr, args=(channel, outcome.stderr), daemon=True
             )
             reader.start()
-            _read(channel, outcome, deadline, on_stdout_line, dead)
+            _read(channel, outcome, on_stdout_line, dead, stretched)
             if not (outcome.timed_out or outcome.why):
-                _await_status(channel, reader, outcome, deadline, dead)
+                _await_status(channel, reader, outcome, dead)
         except (OSError, EOFError, paramiko.SSHException) as error:
-            outcome.timed_out = time.monotonic() >= deadline
+            outcome.timed_out = time.monotonic() >= outcome.deadline
             outcome.why = f"SSH: {str(error) or type(error).__name__}"
         finally:
             outcome.seconds = time.monotonic() - started
@@ -244,14 +249,16 @@ def _session_file(number: int) -> str:
 
 
 def _wrapped(command: str, number: int) -> str:
-    """`command` as a session of its own, its exit status passed on.
+    """`command` as a session of its own, with the number of its leader written down.
 
-    In the background of a shell that has no job control a process is no group
-    leader, so busybox setsid does not fork and $! is the session.
+    What dropbear starts is no group leader, so busybox setsid does not fork: shell, setsid
+    and the command's own shell are one process after the other.  That one stays to the end:
+    a shell makes 128 + N of a signal, and dropbear a message that paramiko does not read.
     """
+    staying = f"{command}\nexit $?"
     return (
         "echo 0 >/proc/self/oom_score_adj; "  # the server's shield is not for its commands
-        f"setsid sh -c {shlex.quote(command)} & echo $! >{_session_file(number)}; wait $!"
+        f"echo $$ >{_session_file(number)}; exec setsid sh -c {shlex.quote(staying)}"
     )
 
 
@@ -273,14 +280,14 @@ def _drain_stderr(channel: paramiko.Channel, into: bytearray) -> None:
 def _read(
     channel: paramiko.Channel,
     outcome: Outcome,
-    deadline: float,
-    on_line: Callable[[str], None] | None,
+    on_line: Hearing | None,
     dead: Callable[[], str],
+    stretched: Callable[[float], float],
 ) -> None:
     """Read stdout to its end, the deadline or the machine's death."""
     told = 0  # bytes of stdout whose lines have been passed on
     while True:
-        if time.monotonic() >= deadline:
+        if time.monotonic() >= outcome.deadline:
             outcome.timed_out = True
             return
         try:
@@ -299,7 +306,9 @@ def _read(
             end = len(outcome.stdout) if not data else outcome.stdout.rfind(b"\n") + 1
             if end > told:
                 for line in bytes(outcome.stdout[told:end]).decode(errors="replace").splitlines():
-                    on_line(line)
+                    if (more := on_line(line)) is not None:
+                        outcome.limit_s = stretched(more)
+                        outcome.deadline = time.monotonic() + outcome.limit_s
                 told = end
         if not data:
             return
@@ -309,12 +318,11 @@ def _await_status(
     channel: paramiko.Channel,
     reader: threading.Thread,
     outcome: Outcome,
-    deadline: float,
     dead: Callable[[], str],
 ) -> None:
     """After the end of stdout: the rest of stderr, the status, the server's close."""
     while reader.is_alive() or not channel.closed:
-        left = deadline - time.monotonic()
+        left = outcome.deadline - time.monotonic()
         if left <= 0:
             outcome.timed_out = True
             return

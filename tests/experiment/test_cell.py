@@ -20,13 +20,14 @@ from harness.experiment.preflight import Job, mismatches
 from harness.experiment.trial import count
 from harness.experiment.verdict import Verdict, judge
 from harness.guest import hang
-from harness.guest.machine import MachineSpec
+from harness.guest.machine import Completed, MachineSpec
 from harness.guest.qemu import Accelerator
 from harness.guest.splat import Splat
 from tests.fakes.experiment import config
 from tests.fakes.fake_machine import FakeMachine, Lab, Script
 
 NAME = "stock/ext4/punch"
+KASAN = b"[    9.0] BUG: KASAN: slab-use-after-free in f+0x1/0x2\r\n"
 PANIC = Splat("panic", "Kernel panic - not syncing: Fatal exception", "text\nmore")
 HUNG_TASK = Splat("hung_task", "INFO: task punch:1 blocked for more than N seconds", "trace")
 
@@ -168,11 +169,45 @@ def test_every_mismatch_is_named() -> None:
     assert len(mismatches(job(), {})) == 8
 
 
+def test_a_reproducer_on_a_wrong_guest_answers_nothing(tmp_path: Path) -> None:
+    """It has been started when the mismatch is read, and is stopped with the machine."""
+
+    class Late(FakeMachine):
+        def console(self) -> bytes:
+            return super().console() + (b"" if self.is_open else KASAN)
+
+    script = Script(preflight={"cpus_online": 1})
+    machine = Late(Lab(), script, spec(tmp_path), tmp_path, NAME)
+    result = cell_room.run(job(), machine, tmp_path, silent)
+    assert b"KASAN" in machine.console()
+    assert judged(result).state == "untested"
+    assert "cpus_online" in judged(result).reason and not result.splats
+    assert not result.trials
+
+
+def test_a_mark_that_could_not_be_made_is_told(tmp_path: Path) -> None:
+    class Full(FakeMachine):
+        def run(self, command: str, *_: object, **__: object) -> Completed:
+            return Completed(command, 1, "", "sh: can't create /dev/kmsg", 0.0)
+
+    machine = Full(Lab(), Script(), spec(tmp_path), tmp_path, NAME)
+    result = cell_room.run(job(), machine, tmp_path, silent)
+    assert judged(result).reason == (
+        "preparation: exited with status 1: sh: can't create /dev/kmsg"
+    )
+
+
+def test_what_a_reproducer_says_on_stderr_is_kept(tmp_path: Path) -> None:
+    attempt(tmp_path, Script())
+    assert "stderr: last words" in (tmp_path / "output.txt").read_text().splitlines()
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", "3", "not json\n"])
 def test_preflight_without_an_answer_is_untested(tmp_path: Path, text: str) -> None:
     result = attempt(tmp_path, Script(raw_preflight=text))
     assert judged(result).state == "untested"
-    assert "preflight printed no JSON object" in judged(result).reason
+    assert f"preflight printed no JSON object: {text.strip()!r}" in judged(result).reason
+    assert not result.trials and not stored(tmp_path), "what it said is no evidence"
 
 
 @pytest.mark.parametrize(
@@ -187,6 +222,7 @@ def test_preparation_that_fails_is_untested(tmp_path: Path, program: str, named:
     result = attempt(tmp_path, Script(statuses={program: 32}))
     assert judged(result).state == "untested"
     assert judged(result).reason == f"{named}: exited with status 32: {program}: no"
+    assert not result.trials and not result.started
 
 
 def test_reproducer_that_tests_nothing(tmp_path: Path) -> None:

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 
 import pytest
 from hypothesis import given
@@ -33,6 +35,19 @@ from harness.experiment.statistics import (
 )
 def test_known_intervals(k: int, n: int, low: float, high: float) -> None:
     assert clopper_pearson(k, n) == pytest.approx((low, high), abs=5e-5, rel=1e-3)
+
+
+def test_all_or_nothing_needs_no_library() -> None:
+    """scipy takes half a second to import, while a guest boots on the same CPUs."""
+    code = (
+        "import sys\n"
+        "from harness.experiment.statistics import clopper_pearson\n"
+        "clopper_pearson(0, 100), clopper_pearson(100, 100)\n"
+        "assert 'scipy' not in sys.modules\n"
+        "clopper_pearson(1, 100)\n"
+        "assert 'scipy' in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_other_confidence() -> None:

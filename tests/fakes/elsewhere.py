@@ -19,6 +19,7 @@ from harness.experiment.post import Carrier
 from harness.experiment.runner import Rooms
 from harness.guest.machine import Completed, MachineSpec
 from harness.guest.qemu import Accelerator
+from harness.guest.ssh import Hearing
 from harness.kernel.build import Image
 from tests.fakes.fake_machine import FakeMachine, Lab, Script
 
@@ -68,14 +69,9 @@ class Captive(FakeMachine):
         super().__init__(lab, script, spec, directory, name)
         self.pipes, self.over, self.lock = pipes, threading.Event(), threading.Lock()
 
-    def run(
-        self,
-        command: str,
-        timeout_s: float = 60,
-        on_stdout_line: Callable[[str], None] | None = None,
+    def _reproducer(
+        self, _command: str, _argv: list[str], _on_line: Hearing | None
     ) -> Completed:
-        if not command.startswith("/workloads/races/"):
-            return super().run(command, timeout_s, on_stdout_line)
         (self.pipes / "began").write_text(f"{os.getpid()}\n")
         self.over.wait()
         raise MachineLostError("it was killed")

@@ -23,6 +23,7 @@ from harness.guest.machine import Completed, MachineSpec
 from harness.guest.qemu import Accelerator
 from harness.guest.script import apart
 from harness.guest.splat import Splat
+from harness.guest.ssh import Hearing
 from harness.kernel.build import Image
 
 RESULT = {"exposed": "not ok", "held": "ok", "untested": "ok"}
@@ -64,6 +65,7 @@ class FakeMachine:
         self.is_open = False
         self.said = b""  # the marks that were written to the kernel's log
         self.mounted = ""  # the file system
+        self.limit_s = 0.0  # that what runs has
 
     def __enter__(self) -> Self:
         (self.directory / "console.log").write_bytes(self.script.console)
@@ -81,16 +83,17 @@ class FakeMachine:
         self,
         command: str,
         timeout_s: float = 60,
-        on_stdout_line: Callable[[str], None] | None = None,
+        on_stdout_line: Hearing | None = None,
     ) -> Completed:
         """A command, or the lines of a script, as the guest's shell takes them."""
+        self.limit_s = timeout_s
         mark, _, rest = command.partition(" || exit\n")
         if rest:
             self._one(mark, timeout_s, None)
         return apart(rest or mark, lambda line: self._one(line, timeout_s, on_stdout_line))
 
     def _one(
-        self, command: str, timeout_s: float, on_stdout_line: Callable[[str], None] | None
+        self, command: str, timeout_s: float, on_stdout_line: Hearing | None
     ) -> Completed:
         assert self.is_open
         self.lab.commands.append(command)
@@ -102,12 +105,15 @@ class FakeMachine:
         if self.script.dies_in_prepare is not None:
             raise self.script.dies_in_prepare
         if argv[0].startswith(("/workloads/races/", "/workloads/gates/")):
-            self.lab.timeouts.append(timeout_s)
+            self.lab.timeouts.append(self.limit_s)
             return self._reproducer(command, argv, on_stdout_line)
         status = self.script.statuses.get(argv[0], 0)
         if argv[0] == "dmesg":
             return Completed(command, status, self.dmesg(), "", 0.1)
         stdout = self._preflight(argv) if argv[0] == "/workloads/preflight" else ""
+        if on_stdout_line is not None:
+            for line in stdout.splitlines():
+                self.limit_s = on_stdout_line(line) or self.limit_s
         return Completed(command, status, stdout, f"{argv[0]}: no" if status else "", 0.1)
 
     def dmesg(self) -> str:
@@ -150,7 +156,7 @@ class FakeMachine:
         return json.dumps({**seen, **self.script.preflight}) + "\n"
 
     def _reproducer(
-        self, command: str, argv: list[str], on_line: Callable[[str], None] | None
+        self, command: str, argv: list[str], on_line: Hearing | None
     ) -> Completed:
         script, printed = self.script, []
         source = script.lines if script.lines is not None else self._output(argv)

@@ -50,8 +50,8 @@ class Sshd:
             transport.close()
 
     def execute(self, channel: paramiko.Channel, command: str) -> None:
-        inner = re.search(r"setsid sh -c (\S+|'.*') & echo", command, re.DOTALL)
-        asked = inner.group(1).strip("'") if inner else ""
+        inner = re.search(r"exec setsid sh -c (\S+|'.*')$", command, re.DOTALL)
+        asked = inner.group(1).strip("'").removesuffix("\nexit $?") if inner else ""
         if asked in ("die", "lose-ssh"):
             channel.sendall(b"last words of the guest\n")
             channel.recv(1)  # the client has had its answer when it ends its side

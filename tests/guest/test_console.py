@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pty
 import socket
@@ -128,6 +129,30 @@ def _status(key: str) -> int:
         line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(key)
     ]
     return int(line.split()[1]) >> 10
+
+
+@pytest.mark.timeout(60)
+def test_a_flood_before_anybody_listens(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The line to pexpect was full before it read, and who wrote to it waited for ever."""
+    console, far = line
+    data = console.data
+    flooded = threading.Event()
+
+    def flood() -> None:
+        with contextlib.suppress(OSError):
+            for _ in range(16):
+                far.sendall(bytes(1 << 20))
+            flooded.set()
+            far.sendall(b"harness: ready\r\n")
+
+    def late() -> bytes:
+        feeder.start()
+        flooded.wait(2)  # or until nobody takes any more
+        return data()
+
+    feeder = threading.Thread(target=flood, daemon=True)
+    monkeypatch.setattr(console, "data", late)
+    assert console.await_boot(30) == "ready"
 
 
 @pytest.mark.parametrize("when", ["boot", "work"])

@@ -24,6 +24,7 @@ from harness.events import Event
 from harness.guest import inquest, ssh
 from harness.guest.machine import Completed, Machine
 from harness.guest.qemu import Accelerator
+from harness.guest.script import script
 
 Make = Callable[..., Machine]
 
@@ -227,6 +228,21 @@ def test_a_time_out_is_stretched_by_the_accelerator(machine: Make) -> None:
     late = pytest.raises(WorkloadTimeoutError, match=r"not done in 0\.6 s")
     with machine(accelerator=slow) as guest, late:
         guest.run("sleep 60", timeout_s=0.2)
+
+
+def test_who_hears_it_gives_it_another_limit(machine: Make) -> None:
+    """More than it had, or less; as the accelerator stretches it."""
+    slow = Accelerator("tcg", 3.0, "a test")
+    with machine(accelerator=slow) as guest:
+        done = guest.run(
+            "echo more; sleep 1; echo end", timeout_s=0.2, on_stdout_line=lambda _: 10.0
+        )
+        assert done.stdout == "more\nend\n"
+        late = pytest.raises(WorkloadTimeoutError, match=r"`sleep 60`: not done in 0\.6 s")
+        with late:
+            guest.run(
+                script(["echo less", "sleep 60"]), timeout_s=600, on_stdout_line=lambda _: 0.2
+            )
 
 
 def test_a_full_host_disk_is_not_the_guests_fault(machine: Make) -> None:

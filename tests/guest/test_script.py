@@ -9,7 +9,7 @@ import subprocess
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.guest.script import apart, script, stopped_at
+from harness.guest.script import apart, script, stopped_at, under_way
 from harness.guest.ssh import Completed
 
 WORDS = st.lists(st.text(st.characters(codec="ascii", exclude_characters="\0\n\r"), max_size=8))
@@ -43,3 +43,31 @@ def test_all_of_them_are_done() -> None:
 def test_a_shell_that_did_not_begin() -> None:
     done = Completed("set -ex\nmount", 1, "", "sh: cannot create /dev/kmsg", 0.0)
     assert stopped_at(["mount"], done) == done
+
+
+@given(st.lists(WORDS, max_size=4), st.sampled_from(["", "echo 'a mark' >/dev/null || exit\n"]))
+def test_the_one_that_does_not_end_is_known(before: list[list[str]], mark: str) -> None:
+    good = [shlex.join(["printf", "%s\\n", *each]) for each in before]
+    commands = [*good, "kill -KILL $$", "echo never"]
+    whole = mark + script(commands)
+    assert under_way(whole, shell(whole).stderr) == "kill -KILL $$"
+
+
+def test_what_is_no_script_or_has_not_begun_is_as_it_was() -> None:
+    for command in ("dmesg", script(["mount"])):
+        assert under_way(command, "sh: cannot create /dev/kmsg") == command
+
+
+WRAPPED = "{}\nexit $?"  # as ssh.py has it
+
+
+def test_what_the_last_one_said_is_kept_whatever_its_status() -> None:
+    for status in (0, 1, 4):
+        last = f"sh -c 'echo + harness: command 9 >&2; echo + other >&2; exit {status}'"
+        commands = ["printf unterminated >&2", last]
+        done = shell(WRAPPED.format(script(commands)))
+        at = stopped_at(commands, done)
+        assert (at.status, at.argv) == (status, last)
+        assert at.stderr == "+ harness: command 9\n+ other"
+        alike = stopped_at(commands, apart(script(commands), shell))
+        assert (alike.status, alike.argv, alike.stderr) == (status, last, at.stderr)
