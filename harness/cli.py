@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness import afterwards, completion, ending, options, skeleton
+from harness import afterwards, completion, ending, options, running, skeleton
 from harness.bench import verb as bench_verb
 from harness.booting import boot_verb
 from harness.errors import (
@@ -24,7 +24,6 @@ from harness.errors import (
     HarnessError,
     UsageError,
 )
-from harness.events import Event, Listener
 from harness.nightly import verb as nightly_verb
 from harness.options import Parser, Version, known
 from harness.replay import verbs as replay_verbs
@@ -77,54 +76,7 @@ def run(args: argparse.Namespace) -> int:
 
         return run_once(args, _config(args))
     options.with_bisect(args)
-    if args.resume is not None:
-        return _resume(args)
-    from harness.experiment.runner import run_plan
-    from harness.places import cache_dir
-    from harness.report.terminal import terminal
-
-    results = Path("results").absolute()
-    with terminal(view=args.view) as listen:
-        _finished, code = run_plan(
-            _config(args),
-            args.plan or "quick",
-            cache_dir(),
-            results,
-            _remembering(args, listen),
-            kernels=args.kernel,
-            filesystems=args.filesystem,
-            workloads=args.workload,
-            trials=args.trials,
-            seed=args.seed,
-            jobs=args.jobs,
-            budget_s=args.budget,
-            modes=[args.mode] if args.mode else [],
-            bench=args.bench,
-            core=args.core,
-        )
-    return _ended(code)
-
-
-def _resume(args: argparse.Namespace) -> int:
-    """Go on with a run that ended early, as it was asked for."""
-    from harness.experiment.runner import resume_plan
-    from harness.places import cache_dir
-    from harness.report.terminal import terminal
-
-    options.alone(args)
-    with terminal(view=args.view) as listen:
-        _finished, code = resume_plan(
-            _config(args),
-            cache_dir(),
-            Path("results").absolute(),
-            _remembering(args, listen),
-            run=args.resume,
-            jobs=args.jobs,
-        )
-    return _ended(code)
-
-
-def _ended(code: int) -> int:
+    code = running.resume(args, _config) if args.resume is not None else running.run(args, _config)
     if code == EXIT_INTERRUPTED:  # the runner put everything away; main says where
         raise KeyboardInterrupt
     return code
@@ -203,7 +155,7 @@ def mutants(args: argparse.Namespace) -> int:
             args.plan,
             cache_dir(),
             Path("results").absolute(),
-            _remembering(args, listen),
+            running.remembering(args, listen),
             filesystems=args.filesystem,
             workloads=args.workload,
             switches=args.switch,
@@ -383,16 +335,3 @@ def _config(args: argparse.Namespace) -> Config:
         f"no harness.toml in {here} or any directory above it",
         hint="harness --config FILE ..., or cd to the checkout",
     )
-
-
-def _remembering(args: argparse.Namespace, listen: Listener) -> Listener:
-    """`listen`, noting on the way where the run keeps its cells."""
-
-    def listener(event: Event) -> None:
-        if directory := event.data.get("directory"):
-            args.kept = f"finished cells are kept in {directory}"
-            if args.verb is run:
-                args.kept += f"; go on with: harness run --resume {Path(directory).name}"
-        listen(event)
-
-    return listener

@@ -111,7 +111,7 @@ def bench(
     plan = cfg.plan[document["plan"]]
     found = kernel(document, cell.kernel, cfg, cache, listen)
     accelerator = probe_accelerator(cfg.guest[plan.guest].accel)
-    programs = compile_workloads(cfg.root, cache, listen)
+    programs = plans.needed(cfg, {cell.workload}, compile_workloads(cfg.root, cache, listen))
     spec = MachineSpec.of(cfg.guest[plan.guest], found.bzimage, accelerator, programs)
     job = job_of(cfg, plan, cell, found, accelerator)
     spec = dataclasses.replace(spec, gdb=gdb)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -44,6 +45,7 @@ class Calls:
     action: Callable[[], None] = lambda: None
     on_boot: Callable[[], None] = lambda: None
     answer: tuple[int, str, str] = (0, "", "")
+    ahead: list[str] = field(default_factory=list)  # kernels
 
 
 def fake_machine(calls: Calls) -> type:
@@ -92,8 +94,10 @@ def calls(
     calls = Calls()
 
     def run_plan(
-        _cfg: object, plan: str, _cache: Path, results: Path, listen: Any, **options: Any
-    ) -> tuple[None, int]:
+        _cfg: object, plan: str, _cache: Path, results: Path, listen: Any, *, rooms: object,
+        **options: Any,
+    ) -> tuple[None, int]:  # fmt: skip
+        assert rooms == calls.ahead
         calls.run = {"plan": plan, "results": results, **options}
         listen(Event("run", "x", data={"directory": str(results / "one")}))
         calls.action()
@@ -114,7 +118,16 @@ def calls(
             kernel=name, release=f"6.12-{name}", bzimage=Path("bz"), built=False, seconds=0.0
         )
 
+    class Ahead(contextlib.nullcontext[Any]):
+        def __init__(self, _cfg: object, kernels: list[str], _cache: Path) -> None:
+            super().__init__(self)
+            calls.ahead = kernels
+
+        def rooms(self) -> list[str]:
+            return calls.ahead
+
     fakes: dict[str, dict[str, Any]] = {
+        "harness.ahead": {"Ahead": Ahead},
         "harness.experiment.runner": {"run_plan": run_plan, "resume_plan": resume_plan},
         "harness.kernel.build": {"ensure": ensure},
         "harness.guest.programs": {"compile_workloads": lambda *_: {}},
@@ -576,6 +589,7 @@ def run_plan(cfg, plan, cache, results, listen, **options):
     print("here", flush=True)
     signal.pause()
 runner.run_plan = run_plan
+runner.Rooms = dict
 sys.modules["harness.experiment.runner"] = runner
 sys.exit(main(sys.argv[1:]))
 """
