@@ -79,12 +79,28 @@ class _Room:
         self.left = self.size = size
 
     def take(self, text: str, share: float = 1.0) -> str:
-        """`text` in as many characters as `share` of what is left."""
+        """The lines of `text`, clean, that fit into `share` of the characters that are left.
+
+        Only those are cleaned: a report may be a hundred times as long as its part of the page.
+        """
         limit = max(0, int(self.left * share))
-        if len(text) > limit:
-            text = text[:limit].rsplit("\n", 1)[0] + f"\n[{len(text) - limit} characters more]"
-        self.left -= len(text)
-        return text
+        lines: list[str] = []
+        at = size = 0
+        while at <= len(text):
+            end = text.find("\n", at)
+            end = len(text) if end < 0 else end
+            line = clean(text[at:end])
+            if size + len(line) > limit:
+                # Of one line without end its beginning.
+                lines = lines or [line[:limit]]
+                lines.append(f"[{len(text) - at} characters more]")
+                break
+            lines.append(line)
+            size += len(line) + 1
+            at = end + 1
+        taken = "\n".join(lines)
+        self.left -= len(taken)
+        return taken
 
 
 def gather(run: Path, cell: Cell, room: int) -> Evidence:
@@ -149,7 +165,7 @@ def _hang(run: Path, directories: Sequence[Path], left: _Room) -> list[Excerpt]:
     for place in (each / "hang" for each in directories):
         if (who := place / "who.txt").is_file():
             # One line however many wait: a line for each is easier to read.
-            waits = clean(_read(who, _TEXT).strip().replace("; ", "\n"))
+            waits = _read(who, _TEXT).strip().replace("; ", "\n")
             found.append(Excerpt(str(who.relative_to(run)), "", left.take(waits, 0.2)))
         # A guest that did not answer has no stacks, but its CPUs were asked.
         names = ("stacks.txt", "registers.txt")
@@ -160,7 +176,7 @@ def _hang(run: Path, directories: Sequence[Path], left: _Room) -> list[Excerpt]:
 
 
 def _file(run: Path, path: Path, left: _Room, share: float) -> Excerpt:
-    text = clean(_read(path, _TEXT)).strip()
+    text = _read(path, _TEXT).strip()
     return Excerpt(str(path.relative_to(run)), "", left.take(text, share))
 
 
@@ -170,7 +186,7 @@ def _error(run: Path, directories: Sequence[Path], left: _Room) -> Excerpt | Non
     found = next((path for path in paths if path.is_file()), None)
     if found is None:
         return None
-    lines = clean(_read(found, _TEXT)).strip().split("\n")[:_OF_ERROR]
+    lines = _read(found, _TEXT).strip().split("\n")[:_OF_ERROR]
     return Excerpt(str(found.relative_to(run)), "", left.take("\n".join(lines), 0.3))
 
 
@@ -182,14 +198,18 @@ def _console(
     if not consoles:
         return None
     path = consoles[-1]
+    consoles_read: dict[Path, bytes] = {}  # of a boot with many complaints, read once
     for report in reports:
         at = report.parent.parent / "console.log"
-        text = _read(at, _CONSOLE)
+        if at not in consoles_read:
+            consoles_read[at] = _read_bytes(at, _CONSOLE)
+        raw = consoles_read[at]
         first = _first_line(report)
-        if first and (found := text.find(first)) >= 0:
-            begin = _lines_before(text, found, _BEFORE)
-            number = text.count("\n", 0, begin) + 1
-            part = clean(text[begin : found + _AFTER * LINE]).split("\n")[: _BEFORE + _AFTER]
+        if first and (found := raw.find(first)) >= 0:
+            begin = _lines_before(raw, found, _BEFORE)
+            number = raw.count(b"\n", 0, begin) + 1
+            text = raw[begin : found + _AFTER * LINE].decode(errors="replace")
+            part = text.split("\n")[: _BEFORE + _AFTER]
             return Excerpt(
                 str(at.relative_to(run)), f"from line {number}", left.take("\n".join(part))
             )
@@ -200,17 +220,18 @@ def _console(
     return Excerpt(str(path.relative_to(run)), what, left.take("\n".join(part)))
 
 
-def _first_line(report: Path) -> str:
-    """Of what the kernel said, in the file of a splat."""
+def _first_line(report: Path) -> bytes:
+    """Of what the kernel said, in the file of a splat: its longest part that was UTF-8."""
     text = _read(report, _TEXT).split("\n\n", 1)[-1].strip()
     # File and line of a call were put in later.
-    return _PLACE.sub("", text.split("\n", 1)[0]).strip()
+    line = _PLACE.sub("", text.split("\n", 1)[0])
+    return max(line.split("\ufffd"), key=len).strip().encode()
 
 
-def _lines_before(text: str, at: int, number: int) -> int:
+def _lines_before(raw: bytes, at: int, number: int) -> int:
     """Where the line begins that is so many lines before the one at `at`."""
     for _ in range(number + 1):
-        at = max(0, text.rfind("\n", 0, at))
+        at = max(0, raw.rfind(b"\n", 0, at))
     return at + 1 if at else 0
 
 
@@ -226,11 +247,15 @@ def _files(directories: Sequence[Path]) -> Iterator[Path]:
 
 
 def _read(path: Path, most: int) -> str:
+    return _read_bytes(path, most).decode(errors="replace")
+
+
+def _read_bytes(path: Path, most: int) -> bytes:
     try:
         with path.open("rb") as stream:
-            return stream.read(most).decode(errors="replace")
+            return stream.read(most)
     except OSError:
-        return ""
+        return b""
 
 
 def _read_end(path: Path, most: int = 32 << 10) -> str:
