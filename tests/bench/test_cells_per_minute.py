@@ -8,9 +8,6 @@ Run it with `make bench`; it builds the kernel first if it must.
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -18,8 +15,9 @@ import pytest
 from harness.config import load
 from harness.kernel import build
 from harness.places import cache_dir
+from tests.bench import bare
+from tests.vm.conftest import ROOT
 
-ROOT = Path(__file__).parents[2]
 # Its cells stand on their own: as expected when they fire, and then the machine stays.
 KERNEL = "control"
 TRIALS = "12"
@@ -33,17 +31,9 @@ pytestmark = [pytest.mark.bench, pytest.mark.timeout(3600)]
 
 def cells_per_minute(place: Path, changed: str) -> float:
     """Of a run of the plan in a checkout whose harness.toml is `changed`."""
-    place.mkdir()
-    for link in ("vm", "workloads", "patches"):
-        (place / link).symlink_to(ROOT / link)
-    (place / "harness.toml").write_text(changed)
-    argv = [sys.executable, "-m", "harness", "run", "default", "-k", KERNEL, "-f", "ext4",
-            "--mode", "armed", "--trials", TRIALS]  # fmt: skip
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        argv, cwd=place, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        check=False,
-    )  # fmt: skip
+    root = bare.checkout(place, changed, "vm", "workloads", "patches")
+    done = bare.harness(root, "run", "default", "-k", KERNEL, "-f", "ext4", "--mode", "armed",
+                        "--trials", TRIALS)  # fmt: skip
     document = json.loads((place / "results/latest/run.json").read_text())
     # So few trials prove little, and the exit code may say so.
     assert document["status"] == "finished" and not document["not_run"], done.stdout[-3000:]
