@@ -85,49 +85,19 @@ def resolve(repo: Path, name: str) -> str | None:
 
 
 @contextlib.contextmanager
-def sparse_worktree(
-    repo: Path, scratch: Path, commit: str, paths: Iterable[str], *, keep: bool = False
-) -> Iterator[Path]:
-    """A worktree of `commit` at `scratch` that holds only `paths`; gone after the block.
-
-    `keep`: it stays, unless the block ends with an exception, and serves the next one: 0.15 s
-    for 0.4.  The caller holds the lock that makes `scratch` its own.
-    """
-    left = scratch.with_name(f"{scratch.name}.left")  # in order
+def sparse_worktree(repo: Path, scratch: Path, commit: str, paths: Iterable[str]) -> Iterator[Path]:
+    """A worktree of `commit` at `scratch` that holds only `paths`; gone after the block."""
     patterns = "".join(f"{_sparse_pattern(path)}\n" for path in paths) or "/none\n"
-    well = False
     try:
-        if not (keep and _moved(repo, scratch, left, commit, patterns)):
-            _discard(repo, scratch)  # left by a run that died
-            out(repo, "worktree", "add", "--quiet", "--no-checkout", "--detach", scratch, commit)
-            out(scratch, "sparse-checkout", "set", "--no-cone", "--stdin", stdin=patterns.encode())
-            # An index of 90,000 files is else written whole, three times for each patch.
-            out(scratch, "config", "--worktree", "core.splitIndex", "true")
-            out(scratch, "read-tree", "-m", "-u", "HEAD")
+        _discard(repo, scratch)  # left by a run that died
+        out(repo, "worktree", "add", "--quiet", "--no-checkout", "--detach", scratch, commit)
+        out(scratch, "sparse-checkout", "set", "--no-cone", "--stdin", stdin=patterns.encode())
+        # An index of 90,000 files is else written whole, three times for each patch.
+        out(scratch, "config", "--worktree", "core.splitIndex", "true")
+        out(scratch, "read-tree", "-m", "-u", "HEAD")
         yield scratch
-        well = True
     finally:
-        if keep and well:
-            left.touch()
-        else:
-            _discard(repo, scratch)
-
-
-def _moved(repo: Path, scratch: Path, left: Path, commit: str, patterns: str) -> bool:
-    """Whether the worktree of the last time was there in order, and is now what is wanted."""
-    try:
-        left.unlink()
-        private = _private(scratch, repo)
-        if private is None:
-            return False
-        held = private / "info/sparse-checkout"
-        same = (private / "index").is_file() and held.read_text() == patterns
-        held.write_text(patterns)
-    except OSError:
-        return False
-    if same and _change(scratch, commit):
-        return True
-    return attempt(scratch, "checkout", "--quiet", "--force", "--detach", commit).status == 0
+        _discard(repo, scratch)
 
 
 def _discard(repo: Path, worktree: Path) -> None:

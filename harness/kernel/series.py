@@ -15,7 +15,7 @@ from pathlib import Path
 
 from harness.errors import BuildError, UsageError
 from harness.events import Event, Listener, silent
-from harness.kernel import command, git, lock
+from harness.kernel import command, excerpt, git, lock
 from harness.kernel.tree import Source
 
 # In the key of every cached commit; raise it when the same patches would give another one.
@@ -26,6 +26,8 @@ _PATH = re.compile(
     rb"|(?:rename|copy) (?:from|to) (?P<d>[^\n]+))",
     re.MULTILINE,
 )
+# Git writes a name of bytes that are not ASCII in C's way.
+_QUOTED = re.compile(rb'^(?:diff --git|---|\+\+\+|rename|copy) [^\n]*"', re.MULTILINE)
 # What git says of a hunk that does not fit, and of a file it cannot patch at all.
 _HUNK = re.compile(r"^error: patch failed: (?P<file>.+):(?P<line>\d+)$", re.MULTILINE)
 _FILE = re.compile(
@@ -114,8 +116,7 @@ def apply(
                 with lock.held(source.repo.with_suffix(".am.lock"), name, listen):
                     done = git.resolve(source.repo, ref)  # the run we waited for made it
                     if done is None:
-                        done = _am(source, commit, name, files, so_far, listen)
-                        git.out(source.repo, "update-ref", ref, done)
+                        done = _am(source, commit, name, files, so_far, ref, listen)
             commit = done
             so_far += [path for path, _ in files]
     return commit
@@ -141,19 +142,51 @@ def _am(
     name: str,
     files: Sequence[tuple[Path, bytes]],
     before: Sequence[Path],
+    ref: str,
     listen: Listener,
 ) -> str:
+    """The commit that the patches `files` make of `commit`; `ref` is its name from then on."""
     paths = sorted({path for _, content in files for path in touched(content)})
     scratch = source.repo.with_suffix(".am")
-    with git.sparse_worktree(source.repo, scratch, commit, paths, keep=True) as worktree:
+    done = _among_few(source, commit, name, files, paths, scratch, ref, listen)
+    if done is None:  # git am says of the whole tree why
+        with git.sparse_worktree(source.repo, scratch, commit, paths) as worktree:
+            for number, (path, _) in enumerate(files):
+                listen(Event("series", name, path.name, done=number, total=len(files)))
+                finished = git.attempt(worktree, *_AM, path.resolve())
+                if finished.status != 0:
+                    applied = [*before, *(file for file, _ in files[:number])]
+                    raise _refused(source, name, path, applied, finished.stdout + finished.stderr)
+            done = git.out(worktree, "rev-parse", "HEAD")
+            git.out(source.repo, "update-ref", ref, done)
+    listen(Event("series", name, "applied", done=len(files), total=len(files)))
+    return done
+
+
+def _among_few(
+    source: Source,
+    commit: str,
+    name: str,
+    files: Sequence[tuple[Path, bytes]],
+    paths: Sequence[str],
+    scratch: Path,
+    ref: str,
+    listen: Listener,
+) -> str | None:
+    """The same with an index of `paths` alone; None when one of the patches does not apply so."""
+    if any(_QUOTED.search(content) for _, content in files):  # touched() has not read those
+        return None
+    few = excerpt.Excerpt(source.repo, commit, paths, scratch)
+    try:
+        if not few.make():
+            return None
         for number, (path, _) in enumerate(files):
             listen(Event("series", name, path.name, done=number, total=len(files)))
-            finished = git.attempt(worktree, *_AM, path.resolve())
-            if finished.status != 0:
-                applied = [*before, *(file for file, _ in files[:number])]
-                raise _refused(source, name, path, applied, finished.stdout + finished.stderr)
-        listen(Event("series", name, "applied", done=len(files), total=len(files)))
-        return git.out(worktree, "rev-parse", "HEAD")
+            if git.attempt(few.place, *_AM, path.resolve()).status != 0:
+                return None
+        return few.give_back(ref)
+    finally:
+        few.discard()
 
 
 def touched(content: bytes) -> set[str]:

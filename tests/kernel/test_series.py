@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0
 from __future__ import annotations
 
-import dataclasses
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from harness.errors import BuildError, UsageError
-from harness.kernel import command, git, series, tree
+from harness.kernel import command, excerpt, git, series, tree
 from tests.fakes import kernel as fake
 
 ONE = fake.patch("mm: one", {"mm/filemap.c": ("int filemap_5;", "int filemap_five;")})
@@ -113,68 +113,122 @@ def test_refused_series_leaves_nothing_and_works_once_corrected(
     assert "filemap_ten" in fake.git(source.repo, "show", f"{commit}:mm/filemap.c")
 
 
-def test_the_worktree_that_stays_serves_other_series(
-    root: Path, cache: Path, source: tree.Source
+@pytest.fixture
+def excerpts(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Of each excerpt that was tried, whether it was made."""
+    few: list[bool] = []
+    make = excerpt.Excerpt.make
+
+    def noted(self: excerpt.Excerpt) -> bool:
+        few.append(make(self))
+        return few[-1]
+
+    monkeypatch.setattr(excerpt.Excerpt, "make", noted)
+    return few
+
+
+def _both_ways(
+    source: tree.Source, names: list[str], root: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> tuple[str, str]:
+    """The commit by way of an excerpt, and by the whole tree."""
+    with monkeypatch.context() as patched:
+        patched.setattr(git, "sparse_worktree", None)  # or it would not be the excerpt's
+        first = series.apply(source, names, root, cache)
+    for ref in fake.git(source.repo, "for-each-ref", "--format=%(refname)").splitlines():
+        if ref.startswith("refs/harness/series"):
+            fake.git(source.repo, "update-ref", "-d", ref)  # or it would not be applied again
+    with monkeypatch.context() as patched:
+        patched.setattr(excerpt.Excerpt, "make", lambda _: False)
+        return first, series.apply(source, names, root, cache)
+
+
+def test_every_kind_of_patch_gives_the_commit_of_the_excerpts(
+    root: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fake.write_series(root, "new", {"0001-new.patch": NEW})
-    fake.write_series(root, "one", {"0001-one.patch": ONE})
-    scratch = source.repo.with_suffix(".am")
-    seen = []
-    for name in ("new", "one", "new"):
-        commit = series.apply(source, [name], root, cache)
-        seen.append(fake.git(source.repo, "diff", "--name-only", source.commit, commit))
-        assert [str(path.relative_to(scratch)) for path in scratch.rglob("*.c")] == [seen[-1]]
-        ref = fake.git(source.repo, "for-each-ref", "--format=%(refname)", "refs/harness/series")
-        fake.git(source.repo, "update-ref", "-d", ref)  # or it would not be applied again
-    assert seen == ["mm/range_lock.c", "mm/filemap.c", "mm/range_lock.c"]
-
-
-@pytest.mark.parametrize("left", ["a lock", "no index", "no .git", "a repository made anew"])
-def test_the_worktree_that_stays_is_made_again_when_it_is_not_in_order(
-    left: str, root: Path, cache: Path, source: tree.Source
-) -> None:
-    fake.write_series(root, "one", {"0001-one.patch": ONE})
-    series.apply(source, ["one"], root, cache)
-    scratch = source.repo.with_suffix(".am")
-    private = Path(fake.git(scratch, "rev-parse", "--absolute-git-dir"))
-    if left == "a lock":
-        (private / "index.lock").touch()
-    elif left == "no index":
-        (private / "index").unlink()
-    elif left == "no .git":
-        (scratch / ".git").unlink()
-    else:
-        shutil.rmtree(private)
-    again = ONE.replace("filemap_five", "filemap_v")
-    fake.write_series(root, "one", {"0001-one.patch": again})
-    commit = series.apply(source, ["one"], root, cache)
-    assert "filemap_v" in fake.git(source.repo, "show", f"{commit}:mm/filemap.c")
-    assert fake.git(source.repo, "diff", "--name-only", source.commit, commit) == "mm/filemap.c"
-
-
-def test_a_cache_that_was_copied_leaves_the_first_alone(
-    root: Path, cache: Path, source: tree.Source
-) -> None:
-    """The copy's worktree says that it is one of the first cache's repository."""
-    fake.write_series(root, "one", {"0001-one.patch": ONE})
-    series.apply(source, ["one"], root, cache)
-    there = source.repo.with_suffix(".am")
-    before = fake.git(there, "rev-parse", "HEAD")
-    shutil.copytree(cache, cache.with_name("copy"), symlinks=True)
-    copied = dataclasses.replace(
-        source, repo=cache.with_name("copy") / source.repo.relative_to(cache)
+    linux = root / "linux"
+    (linux / ".gitattributes").write_text("*.c diff=cpp\n")
+    (linux / "mm/a space").write_text("one\ntwo\n")
+    (linux / "mm/a[1]*.c").write_text("int odd;\n")
+    source = tree.materialise("fake", fake.experiment(root).tree["fake"], root, cache)
+    work = root / "work"
+    fake.git(source.repo, "worktree", "add", "--detach", str(work), source.commit)
+    commits: list[Callable[[], object]] = [
+        lambda: (work / "mm/filemap.c").write_text("int other;\n"),
+        lambda: (work / "scripts/cc.sh").chmod(0o755),
+        lambda: (work / "mm/a[1]*.c").unlink(),
+        lambda: (work / "mm/a space").rename(work / "mm/another space"),
+        lambda: (work / "mm/binary").write_bytes(bytes(range(256)) * 9),
+        lambda: (work / "mm/link").symlink_to("filemap.c"),
+        lambda: shutil.rmtree(work / "fs"),
+        lambda: (work / "deep/er").mkdir(parents=True),
+        lambda: (work / "mm/binary").write_bytes(bytes(range(255, -1, -1)) * 9),
+    ]
+    (work / "mm/gone").write_text("brought and taken\n")
+    for number, change in enumerate(commits):
+        change()
+        (work / "deep").mkdir(exist_ok=True)
+        (work / f"deep/{number}").write_text(f"{number}\n")
+        if number == 4:
+            (work / "mm/gone").unlink()
+        fake.git(work, "add", "--all")
+        fake.git(
+            work, "commit", "--quiet", "--author=Jos\xe9 <j@example.org>", "--message",
+            f"mm: {number} \u2014 why\n\n  as it is\n\n--8<--\n\nSigned-off-by: J <j@example.org>",
+        )  # fmt: skip
+    place = fake.write_series(root, "all", {})
+    fake.git(
+        work, "format-patch", "--quiet", "--binary", "-M", "-o", str(place), source.commit
     )
-    fake.write_series(root, "one", {"0001-one.patch": ONE.replace("filemap_five", "filemap_v")})
-    commit = series.apply(copied, ["one"], root, cache.with_name("copy"))
-    assert "filemap_v" in fake.git(copied.repo, "show", f"{commit}:mm/filemap.c")
-    assert fake.git(there, "rev-parse", "HEAD") == before
+    made = sorted(path.name for path in place.glob("*.patch"))
+    (place / "series").write_text("".join(f"{name}\n" for name in made))
+    first, second = _both_ways(source, ["all"], root, cache, monkeypatch)
+    assert first == second
+    assert fake.git(source.repo, "diff", "--stat", first, fake.git(work, "rev-parse", "HEAD")) == ""
+    assert not source.repo.with_suffix(".am").exists()
 
 
+def test_what_only_the_excerpts_can_tell_is_left_to_it(
+    root: Path, cache: Path, source: tree.Source, excerpts: list[bool]
+) -> None:
+    """A file where a directory is, one below a file, one whose name git writes in C's way."""
+    for path in ("mm", "mm/filemap.c/deep"):
+        text = fake.patch("x", {path: ("", "one\n")}, root)
+        fake.write_series(root, "bad", {"0001-x.patch": text})
+        with pytest.raises(BuildError):
+            series.apply(source, ["bad"], root, cache)
+    assert excerpts == [False, False]
+    excerpts.clear()
+    name = "mm/\\303\\251.c"
+    text = NEW
+    for side in "ab":
+        text = text.replace(f"{side}/mm/range_lock.c", f'"{side}/{name}"')
+    fake.write_series(root, "odd", {"0001-x.patch": text})
+    commit = series.apply(source, ["odd"], root, cache)
+    assert fake.git(source.repo, "show", f"{commit}:mm/\xe9.c") == "int range_lock;"
+    assert excerpts == []
+
+
+def test_an_excerpt_that_git_does_not_take_back_is_done_without(
+    root: Path, cache: Path, source: tree.Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake.write_series(root, "one", {"0001-one.patch": ONE})
+    kept = excerpt.Excerpt.give_back
+    monkeypatch.setattr(excerpt.Excerpt, "give_back", lambda self, _: kept(self, "refs/bad..name"))
+    commit = series.apply(source, ["one"], root, cache)
+    assert "filemap_five" in fake.git(source.repo, "show", f"{commit}:mm/filemap.c")
+
+
+@pytest.mark.parametrize("left", ["a worktree", "an excerpt", "a directory"])
 def test_scratch_left_by_a_killed_run_is_no_obstacle(
-    root: Path, cache: Path, source: tree.Source
+    root: Path, cache: Path, source: tree.Source, left: str
 ) -> None:
     scratch = source.repo.with_suffix(".am")
-    fake.git(source.repo, "worktree", "add", "--detach", str(scratch), source.commit)
+    if left == "a worktree":
+        fake.git(source.repo, "worktree", "add", "--detach", str(scratch), source.commit)
+    elif left == "an excerpt":
+        assert excerpt.Excerpt(source.repo, source.commit, ["mm/filemap.c"], scratch).make()
+    else:
+        (scratch / ".git").mkdir(parents=True)
     fake.write_series(root, "one", {"0001-one.patch": ONE})
     commit = series.apply(source, ["one"], root, cache)
     assert "filemap_five" in fake.git(source.repo, "show", f"{commit}:mm/filemap.c")
