@@ -219,7 +219,7 @@ class _Runner:
         """To run.log, then to the caller: one event at a time, from whatever thread."""
         with self._lock:
             self.store.log(event)
-            if event.kind == "build" and event.done and not self._loads:
+            if event.data.get("links") and not self._loads:
                 # make has a CPU to spare when it links; a guest that boots has none.
                 self._loads = True
                 threading.Thread(target=imports.load, daemon=True).start()

@@ -225,8 +225,8 @@ def _built_on_trust(
 ) -> bool:
     """The same, when O= is whole and the .config stays: a build of seconds.
 
-    Whether the worktree is just its commit is looked at while make runs (0.3 s less), and
-    when it was not, what has been made from it is made again.
+    Whether the worktree is just its commit is looked at while make links, when there is a CPU
+    to spare, and when it was not, what has been made from it is made again.
     """
     source, home = makefile.source, makefile.source.parent
     text = dotconfig.configured(makefile, recipe, commit)
@@ -236,17 +236,24 @@ def _built_on_trust(
     if not git.trusted_move(source, recipe.source.repo, commit):
         return False
     with _unfinished(home / "building", makefile.objects, _ON_TRUST) as began:
-        with git.looking(source) as whole:
+        with git.looking(source) as look:
+
+            def hear(event: Event) -> None:
+                if event.data.get("links"):
+                    look.begin()
+                listen(event)
+
             try:
-                _make(makefile, recipe, text, 0, listen, jobs)
+                _make(makefile, recipe, text, 0, hear, jobs)
             except (BuildError, InfraError):
-                if whole():
+                if look.whole:
                     raise
-        if not whole():
+            whole = look.whole
+        if not whole:
             changed = f"somebody changed {source}, where nothing is anybody's: made again"
             listen(Event("note", recipe.name, changed))
             make.distrust_since(makefile.objects, began)
-        return whole()
+        return whole
 
 
 @contextmanager

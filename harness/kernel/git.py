@@ -6,7 +6,8 @@ from __future__ import annotations
 import contextlib
 import functools
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+import subprocess
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from harness.errors import InfraError
@@ -143,27 +144,44 @@ def trusted_move(worktree: Path, repo: Path, commit: str) -> bool:
     return _change(worktree, commit)
 
 
+class Look:
+    """Is the worktree its commit, to the last file, and nothing else?  See looking()."""
+
+    def __init__(self, worktree: Path, stack: contextlib.ExitStack) -> None:
+        self._worktree, self._stack = worktree, stack
+        self._asked: list[subprocess.Popen[bytes]] = []
+
+    def begin(self) -> None:
+        """From now on it is looked at, by two processes; 0.3 s of two CPUs."""
+        if self._asked:
+            return
+        for words in (("diff-index", "--quiet", "HEAD"), ("clean", "-ndffx")):
+            started = command.started(argv(self._worktree, *words), env=environment())
+            self._asked.append(self._stack.enter_context(started))
+
+    @functools.cached_property
+    def whole(self) -> bool:
+        """The answer, which is waited for.
+
+        No, too, when git cannot tell, or a file's times alone changed.
+        """
+        self.begin()
+        said = [process.communicate()[0] for process in self._asked]
+        return all(process.returncode == 0 for process in self._asked) and not any(said)
+
+    def end(self) -> None:
+        """What was begun is at its end."""
+        if self._asked:
+            _ = self.whole  # their pipes are read to the end
+
+
 @contextlib.contextmanager
-def looking(worktree: Path) -> Iterator[Callable[[], bool]]:
-    """Beside the block: is the worktree its commit, to the last file, and nothing else?
-
-    The answer is waited for.  No, too, when git cannot tell, or a file's times alone changed.
-    """
-    differ = argv(worktree, "diff-index", "--quiet", "HEAD")
-    others = argv(worktree, "clean", "-ndffx")
-    with (
-        command.started(differ, env=environment()) as first,
-        command.started(others, env=environment()) as second,
-    ):
-
-        @functools.cache
-        def whole() -> bool:
-            listed, _ = second.communicate()
-            first.communicate()
-            return (first.returncode, second.returncode, listed) == (0, 0, b"")
-
-        yield whole
-        whole()
+def looking(worktree: Path) -> Iterator[Look]:
+    """A look at a worktree beside whatever the block does."""
+    with contextlib.ExitStack() as stack:
+        look = Look(worktree, stack)
+        yield look
+        look.end()
 
 
 def _change(worktree: Path, commit: str) -> bool:
@@ -177,7 +195,9 @@ def _change(worktree: Path, commit: str) -> bool:
         return False
     if names.stdout:
         restored = attempt(
-            worktree, "--literal-pathspecs", "restore", "--quiet", f"--source={commit}",
+            # An index of ninety thousand files is else written whole.
+            worktree, "-c", "core.splitIndex=true",
+            "--literal-pathspecs", "restore", "--quiet", f"--source={commit}",
             "--staged", "--worktree", "--no-overlay", "--pathspec-from-file=-",
             "--pathspec-file-nul", stdin=names.stdout.encode(),
         )  # fmt: skip

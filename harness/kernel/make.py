@@ -20,6 +20,7 @@ from harness.kernel import command
 # 1912 lines for 633 options =y: the hand-made 6.12 configuration, 2026-11.
 LINES_PER_OPTION = 3.0
 _STEP = re.compile(r"^  (?P<what>[A-Z][A-Z0-9_]*) +(?:\[M\] +)?(?P<object>\S.*)$")
+_LINKS = re.compile(r"^  (?:AR|LD) +vmlinux(?:\.a|\.o)?$")
 _COMPILER = re.compile(
     r"^(?P<file>[^\s:][^:]*):(?P<line>\d+)(?::\d+)?: (?:fatal )?error: (?P<text>.+)$", re.IGNORECASE
 )
@@ -61,12 +62,16 @@ def environment(**extra: str) -> dict[str, str]:
 
 
 class Progress:
-    """Turns make's lines into events: `done` of `total` steps and the seconds left."""
+    """Turns make's lines into events: `done` of `total` steps and the seconds left.
+
+    The first that has the kernel linked says so in its data: from then on make has one thing
+    to do at a time, and leaves a CPU to others.
+    """
 
     def __init__(self, kernel: str, listen: Listener, done: int, total: int | None) -> None:
         self.steps = 0  # seen in this build
         self._kernel, self._listen = kernel, listen
-        self._before, self._total = done, total
+        self._before, self._total, self._links = done, total, False
         self._start = self._told = time.monotonic()
 
     def line(self, text: str) -> None:
@@ -79,14 +84,17 @@ class Progress:
         if self._total is not None and done > self._total:
             self._total = None  # the estimate was too low: better none than a lie
         now = time.monotonic()
-        if now - self._told < _TOLD_EVERY_S and self.steps > 1:
+        links = not self._links and _LINKS.match(text) is not None
+        if now - self._told < _TOLD_EVERY_S and self.steps > 1 and not links:
             return
         self._told = now
         eta = None
         if self._total is not None and self.steps >= 20:
             eta = (now - self._start) / self.steps * (self._total - done)
         message = f"{step['what']} {step['object']}"
-        self._listen(Event("build", self._kernel, message, done, self._total, eta))
+        data = {"links": True} if links else {}
+        self._links = self._links or links
+        self._listen(Event("build", self._kernel, message, done, self._total, eta, data))
 
 
 def run(

@@ -44,9 +44,8 @@ def _repo(source: Path) -> Path:
 
 
 def _whole(source: Path) -> bool:
-    with git.looking(source) as whole:
-        pass
-    return whole()
+    with git.looking(source) as look:
+        return look.whole
 
 
 def _edit(source: Path) -> None:
