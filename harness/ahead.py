@@ -14,12 +14,11 @@ from typing import TYPE_CHECKING, Self
 
 from harness.config import Config
 from harness.events import Event, Listener
-from harness.guest import initramfs, qemu
-from harness.guest.programs import compile_workloads
 from harness.kernel.groundwork import Groundwork
 
 if TYPE_CHECKING:
     from harness.experiment.runner import Rooms
+    from harness.kernel.image import Image
 
 STOP_S = 1.0  # for make's compilers to be told
 
@@ -36,6 +35,7 @@ class Ahead:
         self._told: list[Event] = []
         self._error: Exception | None = None
         self._stop = threading.Event()
+        self._idle = threading.Event()  # make, if it has to run, leaves a CPU to others
         self._maker = threading.Thread(target=self._make, name="workloads", daemon=True)
         self._maker.start()
         threading.Thread(target=self._look, name="host", daemon=True).start()
@@ -45,6 +45,7 @@ class Ahead:
 
     def __exit__(self, *_exc: object) -> None:
         self._stop.set()
+        self._idle.set()
         self._maker.join(STOP_S)
 
     def rooms(self) -> Rooms:
@@ -53,20 +54,40 @@ class Ahead:
 
         if self._groundwork is None:
             return Rooms(compile_workloads=self.programs)
-        return Rooms(compile_workloads=self.programs, ensure=self._groundwork.ensure)
+        return Rooms(compile_workloads=self.programs, ensure=self._ensure)
+
+    def _ensure(self, name: str, cfg: Config, cache: Path, listen: Listener) -> Image:
+        def hear(event: Event) -> None:
+            if event.data.get("links"):
+                self._idle.set()
+            listen(event)
+
+        assert self._groundwork is not None
+        try:
+            return self._groundwork.ensure(name, cfg, cache, hear)
+        finally:
+            self._idle.set()
 
     def _look(self) -> None:
         """What the host has for a guest: each of these is found out once in a process.
 
         A guest is not wanted before the kernel, and two CPUs are soon busy.
         """
+        from harness.guest import initramfs, qemu
+
         if self._groundwork is not None:
             self._groundwork.wait()
+            if not self._groundwork.at_hand:
+                self._idle.wait()
+        if self._stop.is_set():
+            return
         with contextlib.suppress(Exception):  # the machine that wants it says so
             initramfs.base(self._cache, self._root)
             qemu.has_firmware()
 
     def _make(self) -> None:
+        from harness.guest.programs import compile_workloads
+
         try:
             self._programs = compile_workloads(
                 self._root, self._cache, self._told.append, self._stop

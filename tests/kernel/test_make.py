@@ -124,6 +124,18 @@ def test_progress_tells_the_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
     assert last.message == "CC mm/filemap.o"
 
 
+@pytest.mark.parametrize("line", ["  AR      vmlinux.a", "  LD      vmlinux.o", "  LD  vmlinux"])
+def test_the_first_line_of_the_link_is_told_once_and_at_once(line: str) -> None:
+    ear = Ear()
+    progress = make.Progress("stock", ear, 20, None)
+    for text in ("  CC      mm/filemap.o", "  AR      mm/built-in.a", line, "  LD      vmlinux"):
+        progress.line(text)
+    assert [(event.message, event.data) for event in ear.events] == [
+        ("CC mm/filemap.o", {}),  # and then nothing for half a second
+        (" ".join(line.split()), {"links": True}),
+    ]
+
+
 def test_estimate_from_history_or_the_constant(tmp_path: Path) -> None:
     history = tmp_path / "steps.json"
     assert make.expected_steps(history, 100) == 300

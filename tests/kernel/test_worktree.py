@@ -180,6 +180,22 @@ def test_what_nobody_changed_is_made_once(root: Path, built: config.Config, cach
     assert ear.said("build").count("updating the worktree") == 1
 
 
+def test_it_is_looked_at_from_the_link_on(
+    built: config.Config, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+    begin = git.Look.begin
+
+    def noted(self: git.Look) -> None:
+        seen.append("look")
+        begin(self)
+
+    monkeypatch.setattr(git.Look, "begin", noted)
+    build.ensure("stock", built, cache, lambda event: seen.append(event.message))
+    assert seen.index("look") < seen.index("LD vmlinux")
+    assert "look" not in seen[: seen.index("LD vmlinux") - 1]
+
+
 def test_a_patch_that_does_not_compile_is_to_blame(
     root: Path, built: config.Config, cache: Path, source: Path
 ) -> None:
