@@ -38,7 +38,7 @@ from harness.places import cache_dir
 from tests.bench import bare
 from tests.vm.conftest import ROOT
 
-ROUNDS = 5
+ROUNDS = 9
 # Of the bare commands.  What is asserted is beside bare commands that come to the same: a kernel
 # that can be told from the last one, a trial that is over.  docs/bench.md has both.
 CYCLE_GOAL = 1.05
