@@ -77,7 +77,7 @@ class Ahead:
 
         if self._groundwork is not None:
             self._groundwork.wait()
-            if not self._groundwork.at_hand:
+            if self._groundwork.makes:
                 self._idle.wait()
         if self._stop.is_set():
             return

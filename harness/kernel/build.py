@@ -236,7 +236,7 @@ def _built_on_trust(
     if not git.trusted_move(source, recipe.source.repo, commit):
         return False
     with _unfinished(home / "building", makefile.objects, _ON_TRUST) as began:
-        with git.looking(source) as look:
+        with git.looking(source, commit) as look:
 
             def hear(event: Event) -> None:
                 if event.data.get("links"):

@@ -8,6 +8,7 @@ dates and messages, and all other files.
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
@@ -51,7 +52,7 @@ class Excerpt:
         for line in listed.stdout.split("\0")[:-1]:
             fields, _, name = line.partition("\t")
             mode, kind, blob = fields.split()
-            if name in (above if kind == "blob" else names):
+            if name in {"blob": above, "tree": names}.get(kind, names | above):
                 return False
             if name in names:  # what is beside them is listed, too
                 stream += f"M {mode} {blob} {name}\n"
@@ -61,7 +62,7 @@ class Excerpt:
             return False
         borrowed = self.place / ".git/objects/info/alternates"
         borrowed.parent.mkdir(exist_ok=True)
-        borrowed.write_text(f"{(self._repo / 'objects').resolve()}\n")
+        borrowed.write_bytes(os.fsencode((self._repo / "objects").resolve()) + b"\n")
         (self.place / ".git/HEAD").write_text(f"ref: {_BRANCH}\n")
         if (
             git.attempt(self.place, "fast-import", "--quiet", stdin=stream.encode()).status != 0
@@ -74,17 +75,25 @@ class Excerpt:
     def give_back(self, ref: str) -> str | None:
         """The id of the commit that `repo` has under `ref` now: `commit` and what was added here.
 
-        None: git did not take it, and the ref is as it was.
+        None: git did not take it, or it names a file that was not among `paths`, of which only
+        the whole tree shows what a patch does to it.  The ref is as it was.
         """
+        named = git.attempt(
+            self.place, "log", "--format=", "--name-only", "--no-renames", "-z",
+            f"{self._base}..{_BRANCH}",
+        )  # fmt: skip
+        if named.status != 0 or not self._paths.issuperset(named.stdout.split("\0")[:-1]):
+            return None
         # Both say ":1" for the commit that all of it stands on.
         here, there = (self.place / ".git" / name for name in ("marks.here", "marks.there"))
         here.write_text(f":1 {self._base}\n")
         there.write_text(f":1 {self._commit}\n")
+        # Each says when it is done: the half of a stream is else a commit, too.
         export = git.argv(
-            self.place, "fast-export", "--reencode=no", f"--import-marks={here}",
-            f"--refspec={_BRANCH}:{ref}", _BRANCH, f"^{self._base}",
+            self.place, "fast-export", "--reencode=no", "--use-done-feature",
+            f"--import-marks={here}", f"--refspec={_BRANCH}:{ref}", _BRANCH, f"^{self._base}",
         )  # fmt: skip
-        take = git.argv(self._repo, "fast-import", "--quiet", f"--import-marks={there}")
+        take = git.argv(self._repo, "fast-import", "--quiet", "--done", f"--import-marks={there}")
         with (
             (self.place / ".git/said").open("w+b") as said,
             command.started(export, env=git.environment(), stderr=said) as teller,
@@ -92,8 +101,11 @@ class Excerpt:
                 take, env=git.environment(), stdin=teller.stdout, stdout=said, stderr=said
             ) as taker,
         ):
+            assert teller.stdout is not None
+            teller.stdout.close()  # or one goes on telling when nobody listens
             taker.wait()
         if (teller.returncode, taker.returncode) != (0, 0):
+            (self._repo / f"fast_import_crash_{taker.pid}").unlink(missing_ok=True)
             command.check_room(self._repo)
             return None
         return git.resolve(self._repo, ref)

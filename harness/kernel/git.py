@@ -147,39 +147,59 @@ def trusted_move(worktree: Path, repo: Path, commit: str) -> bool:
 class Look:
     """Is the worktree its commit, to the last file, and nothing else?  See looking()."""
 
-    def __init__(self, worktree: Path, stack: contextlib.ExitStack) -> None:
-        self._worktree, self._stack = worktree, stack
+    def __init__(self, worktree: Path, commit: str, stack: contextlib.ExitStack) -> None:
+        self._worktree, self._commit, self._stack = worktree, commit, stack
         self._asked: list[subprocess.Popen[bytes]] = []
+        self._known = self._git_knows()
 
     def begin(self) -> None:
         """From now on it is looked at, by two processes; 0.3 s of two CPUs."""
         if self._asked:
             return
-        for words in (("diff-index", "--quiet", "HEAD"), ("clean", "-ndffx")):
-            started = command.started(argv(self._worktree, *words), env=environment())
-            self._asked.append(self._stack.enter_context(started))
+        questions = (("diff-index", "--quiet", self._commit), ("clean", "-ndffx"))
+        self._asked = [
+            self._stack.enter_context(
+                command.started(argv(self._worktree, *words), env=environment())
+            )
+            for words in questions
+        ]
 
     @functools.cached_property
     def whole(self) -> bool:
         """The answer, which is waited for.
 
-        No, too, when git cannot tell, or a file's times alone changed.
+        No, too, when git cannot tell, or a file's times alone changed, or somebody's git has
+        changed what is known of files: a file may have been another one for a while.
         """
         self.begin()
         said = [process.communicate()[0] for process in self._asked]
-        return all(process.returncode == 0 for process in self._asked) and not any(said)
+        well = all(process.returncode == 0 for process in self._asked) and not any(said)
+        return well and self._known == self._git_knows() != []
 
     def end(self) -> None:
         """What was begun is at its end."""
         if self._asked:
             _ = self.whole  # their pipes are read to the end
 
+    def _git_knows(self) -> list[tuple[int, int, int]]:
+        """Changes with each write of the index and of HEAD; empty when there are none."""
+        try:
+            private = Path((self._worktree / ".git").read_text().removeprefix("gitdir: ").strip())
+            found = [(private / name).stat() for name in ("index", "HEAD")]
+        except OSError:
+            return []
+        return [(each.st_ino, each.st_mtime_ns, each.st_size) for each in found]
+
 
 @contextlib.contextmanager
-def looking(worktree: Path) -> Iterator[Look]:
-    """A look at a worktree beside whatever the block does."""
+def looking(worktree: Path, commit: str) -> Iterator[Look]:
+    """A look at a worktree of `commit`, beside whatever the block does.
+
+    What was changed and changed back before begin() has other times then, or git's knowledge
+    of them has; but not a file of nobody's that is gone again.
+    """
     with contextlib.ExitStack() as stack:
-        look = Look(worktree, stack)
+        look = Look(worktree, commit, stack)
         yield look
         look.end()
 

@@ -26,7 +26,7 @@ class Groundwork:
 
     def __init__(self, name: str, cfg: Config, cache: Path) -> None:
         self._name, self._cfg, self._cache = name, cfg, cache.resolve()
-        self.at_hand = False  # at its end: there is an image, nothing has to be made
+        self.makes = False  # at its end: there is no image, and make has to run
         self._lock = threading.Lock()
         self._told: list[Event] = []
         self._listen: Listener | None = None
@@ -70,6 +70,6 @@ class Groundwork:
             return
         recipe = build.resolve(self._name, self._cfg, self._cache, self._hear)
         images = self._cache / "kernels" / self._name / "images"
-        self.at_hand = image.load(images, recipe.identity) is not None
-        if not self.at_hand:
+        self.makes = image.load(images, recipe.identity) is None
+        if self.makes:
             series.apply(recipe.source, kernel.series, self._cfg.root, self._cache, self._hear)

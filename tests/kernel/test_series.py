@@ -208,12 +208,72 @@ def test_what_only_the_excerpts_can_tell_is_left_to_it(
     assert excerpts == []
 
 
+UNSEEN = {
+    "other prefixes": "diff --git i/{0} w/{0}\nnew file mode 100644\n--- /dev/null\n+++ w/{0}\n",
+    "no git": "diff -ruN linux.orig/{0} linux/{0}\n"
+    "--- linux.orig/{0}\t1970-01-01 00:00:00 +0000\n+++ linux/{0}\t2026-01-01 00:00:00 +0000\n",
+    "a double slash": "diff --git a/mm//filemap.c b/mm//filemap.c\nnew file mode 100644\n"
+    "--- /dev/null\n+++ b/mm//filemap.c\n",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("how", UNSEEN)
+def test_a_file_that_a_patch_names_in_another_way_is_not_overwritten(
+    how: str, root: Path, cache: Path, source: tree.Source
+) -> None:
+    """It brings a file that the tree has: git am of the whole tree refuses that."""
+    head, _, tail = NEW.partition("diff --git")
+    body = tail[tail.index("@@") :]
+    text = head + UNSEEN[how].format("mm/filemap.c") + body
+    fake.write_series(root, "one", {"0001-x.patch": text})
+    with pytest.raises(BuildError, match=r"0001-x\.patch does not apply"):
+        series.apply(source, ["one"], root, cache)
+
+
+def test_what_git_does_not_take_back(cache: Path, source: tree.Source) -> None:
+    """More than a pipe holds, for a repository that lacks what it stands on."""
+    few = excerpt.Excerpt(source.repo, source.commit, ["mm/filemap.c"], cache / "few")
+    assert few.make()
+    for number in range(3):
+        text = "".join(f"int more_{number}_{line};\n" for line in range(20_000))
+        (few.place / "mm/filemap.c").write_text(text)
+        fake.git(few.place, "commit", "--quiet", "--all", "--message", "more")
+    few._commit = "0123456789" * 4
+    before = sorted(path.name for path in source.repo.iterdir())
+    assert few.give_back("refs/harness/series/x") is None
+    assert sorted(path.name for path in source.repo.iterdir()) == before
+    assert git.resolve(source.repo, "refs/harness/series/x") is None
+    few._commit = source.commit
+    assert few.give_back("refs/harness/series/x") == git.resolve(
+        source.repo, "refs/harness/series/x"
+    )
+
+
+def test_half_of_what_is_told_is_nothing(
+    cache: Path, source: tree.Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = excerpt.Excerpt(source.repo, source.commit, ["mm/filemap.c"], cache / "few")
+    assert few.make()
+    (few.place / "mm/filemap.c").write_text("int other;\n")
+    fake.git(few.place, "commit", "--quiet", "--all", "--message", "other")
+    argv = git.argv
+
+    def cut(where: Path, *words: str | Path) -> list[str]:
+        line = argv(where, *words)
+        # Through the last file's name, and no word of failure.
+        less = f"{command.quoted(line)} | sed -e '/^M /q' | head -c -4"
+        return ["sh", "-c", less] if words[0] == "fast-export" else line
+
+    monkeypatch.setattr(git, "argv", cut)
+    assert few.give_back("refs/harness/series/x") is None
+    assert git.resolve(source.repo, "refs/harness/series/x") is None
+
+
 def test_an_excerpt_that_git_does_not_take_back_is_done_without(
     root: Path, cache: Path, source: tree.Source, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake.write_series(root, "one", {"0001-one.patch": ONE})
-    kept = excerpt.Excerpt.give_back
-    monkeypatch.setattr(excerpt.Excerpt, "give_back", lambda self, _: kept(self, "refs/bad..name"))
+    monkeypatch.setattr(excerpt.Excerpt, "give_back", lambda *_: None)
     commit = series.apply(source, ["one"], root, cache)
     assert "filemap_five" in fake.git(source.repo, "show", f"{commit}:mm/filemap.c")
 

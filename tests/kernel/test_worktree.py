@@ -44,7 +44,7 @@ def _repo(source: Path) -> Path:
 
 
 def _whole(source: Path) -> bool:
-    with git.looking(source) as look:
+    with git.looking(source, fake.git(source, "rev-parse", "HEAD")) as look:
         return look.whole
 
 
@@ -194,6 +194,26 @@ def test_it_is_looked_at_from_the_link_on(
     build.ensure("stock", built, cache, lambda event: seen.append(event.message))
     assert seen.index("look") < seen.index("LD vmlinux")
     assert "look" not in seen[: seen.index("LD vmlinux") - 1]
+
+
+@pytest.mark.parametrize("how", ["checkout", "an editor", "status", "commit"])
+def test_what_was_changed_and_changed_back_is_seen(how: str, source: Path) -> None:
+    """Another file when make compiled it, none when it is looked at."""
+    file = source / "fs/inode.c"
+    text = file.read_text()
+    os.utime(file, (1e9, 1e9))  # git looks at seconds only, and a kernel's build takes many
+    fake.git(source, "status")
+    with git.looking(source, fake.git(source, "rev-parse", "HEAD")) as look:
+        _edit(source)
+        if how == "checkout":
+            fake.git(source, "checkout", "--", "fs/inode.c")
+        elif how == "commit":
+            fake.git(source, "commit", "--quiet", "--all", "--message", "mine")
+        else:
+            file.write_text(text)
+            if how == "status":
+                fake.git(source, "status")
+        assert not look.whole
 
 
 def test_a_patch_that_does_not_compile_is_to_blame(
