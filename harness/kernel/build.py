@@ -79,8 +79,7 @@ def ensure(
         found = image.load(home / "images", recipe.identity)
         if found is None:
             check_paths(cache)
-            path = home.with_name(f"{name}.lock")
-            with lock.held(path, name, listen):
+            with lock.held(home.with_name(f"{name}.lock"), name, listen):
                 # Waiting may have taken minutes: a patch may have changed since, and the
                 # run we waited for may have built this very image.
                 recipe = resolve(name, cfg, cache, listen)
@@ -164,9 +163,7 @@ def check_paths(cache: Path) -> None:
         )
 
 
-def _build(
-    recipe: Recipe, cfg: config.Config, cache: Path, listen: Listener, jobs: int
-) -> Image:
+def _build(recipe: Recipe, cfg: config.Config, cache: Path, listen: Listener, jobs: int) -> Image:
     makefile = start_log(recipe, cache)
     commit = series.apply(recipe.source, recipe.kernel.series, cfg.root, cache, listen)
     return build_commit(makefile, recipe, commit, listen, jobs)

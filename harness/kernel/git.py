@@ -184,7 +184,7 @@ class Look:
     def _git_knows(self) -> list[tuple[int, int, int]]:
         """Changes with each write of the index and of HEAD; empty when there are none."""
         try:
-            private = Path((self._worktree / ".git").read_text().removeprefix("gitdir: ").strip())
+            private = _directory(self._worktree)
             found = [(private / name).stat() for name in ("index", "HEAD")]
         except OSError:
             return []
@@ -226,10 +226,15 @@ def _change(worktree: Path, commit: str) -> bool:
     return attempt(worktree, "update-ref", "--no-deref", "HEAD", commit).status == 0
 
 
+def _directory(worktree: Path) -> Path:
+    """Where git keeps what it knows of a worktree; OSError when there is none."""
+    return Path((worktree / ".git").read_text().removeprefix("gitdir: ").strip())
+
+
 def _private(worktree: Path, repo: Path) -> Path | None:
     """Git's own directory of a worktree of `repo`; None when it is none, or another one's."""
     try:
-        private = Path((worktree / ".git").read_text().removeprefix("gitdir: ").strip())
+        private = _directory(worktree)
         # A cache that was copied still has the first one's.
         ours = private.parent.parent.resolve() == repo.resolve()
     except OSError:

@@ -148,45 +148,37 @@ def _am(
     """The commit that the patches `files` make of `commit`; `ref` is its name from then on."""
     paths = sorted({path for _, content in files for path in touched(content)})
     scratch = source.repo.with_suffix(".am")
-    done = _among_few(source, commit, name, files, paths, scratch, ref, listen)
+    few = excerpt.Excerpt(source.repo, commit, paths, scratch)
+    try:
+        done = None
+        # touched() has not read a quoted name.
+        if not any(_QUOTED.search(content) for _, content in files) and few.make():
+            well = _one_by_one(few.place, name, files, listen) is None
+            done = few.give_back(ref) if well else None
+    finally:
+        few.discard()
     if done is None:  # git am says of the whole tree why
         with git.sparse_worktree(source.repo, scratch, commit, paths) as worktree:
-            for number, (path, _) in enumerate(files):
-                listen(Event("series", name, path.name, done=number, total=len(files)))
-                finished = git.attempt(worktree, *_AM, path.resolve())
-                if finished.status != 0:
-                    applied = [*before, *(file for file, _ in files[:number])]
-                    raise _refused(source, name, path, applied, finished.stdout + finished.stderr)
+            if refused := _one_by_one(worktree, name, files, listen):
+                number, said = refused
+                applied = [*before, *(file for file, _ in files[:number])]
+                raise _refused(source, name, files[number][0], applied, said)
             done = git.out(worktree, "rev-parse", "HEAD")
             git.out(source.repo, "update-ref", ref, done)
     listen(Event("series", name, "applied", done=len(files), total=len(files)))
     return done
 
 
-def _among_few(
-    source: Source,
-    commit: str,
-    name: str,
-    files: Sequence[tuple[Path, bytes]],
-    paths: Sequence[str],
-    scratch: Path,
-    ref: str,
-    listen: Listener,
-) -> str | None:
-    """The same with an index of `paths` alone; None when one of the patches does not apply so."""
-    if any(_QUOTED.search(content) for _, content in files):  # touched() has not read those
-        return None
-    few = excerpt.Excerpt(source.repo, commit, paths, scratch)
-    try:
-        if not few.make():
-            return None
-        for number, (path, _) in enumerate(files):
-            listen(Event("series", name, path.name, done=number, total=len(files)))
-            if git.attempt(few.place, *_AM, path.resolve()).status != 0:
-                return None
-        return few.give_back(ref)
-    finally:
-        few.discard()
+def _one_by_one(
+    where: Path, name: str, files: Sequence[tuple[Path, bytes]], listen: Listener
+) -> tuple[int, str] | None:
+    """git am of each; the first that was refused, and what git said."""
+    for number, (path, _) in enumerate(files):
+        listen(Event("series", name, path.name, done=number, total=len(files)))
+        finished = git.attempt(where, *_AM, path.resolve())
+        if finished.status != 0:
+            return number, finished.stdout + finished.stderr
+    return None
 
 
 def touched(content: bytes) -> set[str]:
