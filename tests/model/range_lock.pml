@@ -16,8 +16,9 @@
  * sleeps for ever is an invalid end state; the tasks make ROUNDS rounds each), counts that
  * never drop below zero (-DCOUNTS), and, with -DLOOP, that a waiting writer gets its range (ltl served).
  *
- * Not in here: trylocks, which never wait, and what a writer of the whole tree does on top of
- * range_enqueue() when it finds the tree free.
+ * Who only tries never waits, but a writer that does closes the gate and may open it again, and
+ * a reader can come or go before, between and after these: with the spinlock held over them,
+ * each is a step.  So it is for a writer of the whole tree that finds the tree free.
  *
  * FORMS0..2 say which forms the tasks choose from, RANGES0..2 which ranges.  A mutant is one
  * of the macros that start with NO_, or one of those in the list at the end of this comment:
@@ -43,6 +44,8 @@
  *   NO_DRAIN_RECHECK  last reader: does not look again under the spinlock
  *   NO_DRAIN_WAKE     last reader: does not let go the writers
  *   NO_GATE_COUNT     gate opens as soon as one writer leaves, though others are there
+ *   NO_TRY_RECHECK    writer that tries: looks for readers, then closes the gate
+ *   NO_TRY_GATE       reader that tries: does not mind a writer of the whole tree
  */
 #define N 3
 #ifndef ROUNDS
@@ -58,6 +61,14 @@
 #define KREAD    32 /* killable */
 #define KWRITE   64
 #define DOWNALL  128
+#define TRYREAD  256
+#define TRYWRITE 512
+#define TRYREADALL  1024
+#define TRYWRITEALL 2048
+
+#define EXCL (WRITE | WRITEALL | DOWN | KWRITE | DOWNALL | TRYWRITE | TRYWRITEALL)
+#define ALL  (READALL | WRITEALL | DOWNALL | TRYREADALL | TRYWRITEALL)
+#define TRY  (TRYREAD | TRYWRITE | TRYREADALL | TRYWRITEALL)
 
 #define BIT(i) (1 << (i))
 #define overlap(a, b) ((mask[a] & mask[b]) != 0)
@@ -428,6 +439,33 @@ inline read_lock(me, all, killable) {
 	fi
 }
 
+/* range_read_trylock(), range_read_trylock_all().  @failed is set if it cannot be had now. */
+inline read_trylock(me, all) {
+	tracked = false;
+	failed = false;
+	read_fast(me);
+	if
+	:: tracked ->
+		atomic {
+			spin_lock(me);
+#ifndef NO_TRY_GATE
+			failed = writer || (all && nrw > 0);
+#endif
+			for (j : 0 .. N - 1) {
+				failed = failed || (intree[j] && overlap(j, me) && excl[j])
+			}
+			if
+			:: failed
+			:: !failed && all -> readers = readers + READER; tracked = false
+			:: else -> range_enqueue(me, 0)
+			fi;
+			j = 0;
+			spin_unlock(me)
+		}
+	:: else
+	fi
+}
+
 /* range_read_unlock(), range_read_unlock_all() */
 inline read_unlock(me) {
 	if
@@ -471,7 +509,7 @@ inline read_unlock(me) {
 	fi
 }
 
-/* range_write_lock_nested(), range_write_lock_all_nested(); the free tree is as any other. */
+/* range_write_lock_nested(), range_write_lock_all_nested() */
 inline write_lock(me, all, killable) {
 	failed = false;
 #ifdef NO_CLOSED_RECHECK
@@ -482,17 +520,27 @@ inline write_lock(me, all, killable) {
 #ifndef NO_CLOSED_RECHECK
 		c = readers;
 #endif
-		range_enqueue(me, c);
-		c = 0;
-		j = 0;
-		spin_unlock(me)
+		tracked = !all || writer || intree[0] || intree[1] || intree[2];
+		if
+		:: tracked -> range_enqueue(me, c); c = 0; j = 0; spin_unlock(me)
+		:: else ->
+			gate_close();
+			spin = true
+		fi
 	}
 	if
-	:: blkv[me] -> range_wait(me, killable)
+	:: !tracked && c < READER -> atomic { writer = true; c = 0; spin = false }
+	:: !tracked && c >= READER ->
+		/* Those readers may be gone by now. */
+		atomic { tracked = true; c = readers; range_enqueue(me, c); c = 0; j = 0; spin_unlock(me) }
 	:: else
 	fi;
 	if
-	:: all ->
+	:: tracked && blkv[me] -> range_wait(me, killable)
+	:: else
+	fi;
+	if
+	:: tracked && all ->
 		atomic {
 			spin_lock(me);
 			forget(me);
@@ -505,6 +553,55 @@ inline write_lock(me, all, killable) {
 		}
 	:: else
 	fi
+}
+
+/* range_write_trylock(), range_write_trylock_all().  @failed is set if it cannot be had now. */
+inline write_trylock(me, all) {
+	atomic {
+		spin_lock(me);
+		failed = writer || readers >= READER;
+		for (j : 0 .. N - 1) {
+			failed = failed || (intree[j] && overlap(j, me))
+		}
+		j = 0;
+		c = readers;
+		spin = !failed
+	}
+	if
+	:: !failed ->
+		atomic {
+#ifndef NO_TRY_RECHECK
+			c = readers;
+#endif
+			if
+			:: all -> gate_close()
+			:: else -> range_enqueue(me, c); j = 0
+			fi
+		}
+		atomic {
+			if
+			:: c < READER -> writer = (all -> true : writer)
+			:: else ->
+				failed = true;
+				if
+				:: !all ->
+					nrw--;
+					forget(me);
+					j = 0;
+					earlier[me] = 0;
+					after[me] = false;
+					blk[me] = 0;
+					blkv[me] = false;
+					wants0 = (me == 0 -> false : wants0)
+				:: else
+				fi;
+				gate_open()
+			fi
+		}
+		spin = false
+	:: else
+	fi;
+	c = 0
 }
 
 /* range_write_unlock(), range_write_unlock_all() */
@@ -560,8 +657,9 @@ inline write_downgrade(me, all) {
 	wake_up_q(me)
 }
 
-proctype task(byte me; byte forms; byte ranges) {
-	byte round, form, c, wake, k;
+proctype task(byte me; short forms; byte ranges) {
+	short form;
+	byte round, c, wake, k;
 	bool failed, tracked;
 
 	do
@@ -582,10 +680,14 @@ proctype task(byte me; byte forms; byte ranges) {
 			:: forms & KREAD -> form = KREAD
 			:: forms & KWRITE -> form = KWRITE
 			:: forms & DOWNALL -> form = DOWNALL
+			:: forms & TRYREAD -> form = TRYREAD
+			:: forms & TRYWRITE -> form = TRYWRITE
+			:: forms & TRYREADALL -> form = TRYREADALL
+			:: forms & TRYWRITEALL -> form = TRYWRITEALL
 			fi;
-			excl[me] = (form & (WRITE | WRITEALL | DOWN | KWRITE | DOWNALL)) != 0;
+			excl[me] = (form & EXCL) != 0;
 			if
-			:: form & (READALL | WRITEALL | DOWNALL) -> mask[me] = 7
+			:: form & ALL -> mask[me] = 7
 			:: else ->
 				if
 				:: ranges & 1 -> mask[me] = 3   /* these two overlap */
@@ -597,7 +699,10 @@ proctype task(byte me; byte forms; byte ranges) {
 		}
 		if
 		:: excl[me] ->
-			write_lock(me, (form & (WRITEALL | DOWNALL)), (form & KWRITE));
+			if
+			:: form & TRY -> write_trylock(me, ((form & ALL) != 0))
+			:: else -> write_lock(me, ((form & ALL) != 0), (form & KWRITE))
+			fi;
 			if
 			:: failed
 			:: !failed && (form & (DOWN | DOWNALL)) ->
@@ -609,10 +714,13 @@ proctype task(byte me; byte forms; byte ranges) {
 			:: else ->
 				got(me, 2);
 				holds[me] = 0;
-				write_unlock(me, (form & WRITEALL))
+				write_unlock(me, (form & ALL))
 			fi
 		:: else ->
-			read_lock(me, (form & READALL), (form & KREAD));
+			if
+			:: form & TRY -> read_trylock(me, (form & ALL))
+			:: else -> read_lock(me, (form & ALL), (form & KREAD))
+			fi;
 			if
 			:: failed
 			:: else ->

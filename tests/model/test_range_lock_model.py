@@ -21,6 +21,7 @@ import pytest
 
 MODEL = Path(__file__).with_name("range_lock.pml")
 READ, WRITE, READALL, WRITEALL, DOWN, KREAD, KWRITE, DOWNALL = (1 << i for i in range(8))
+TRYREAD, TRYWRITE, TRYREADALL, TRYWRITEALL = (1 << i for i in range(8, 12))
 
 # What decides what is looked at, and is no mutant.
 SETTINGS = {"FAST", "SC", "LOOP", "COUNTS", "ROUNDS"}
@@ -71,6 +72,10 @@ HOLDS = [
     *both("readers-twice", Search((WRITE, READALL, READALL), rounds=2)),
     *both("drain-twice", Search((READ, WRITE | KWRITE, READ), rounds=2)),
     *both("killed-any-time", Search((READ, KWRITE, WRITE), macros=("NO_KILL_RECHECK",), rounds=2)),
+    *both("try", Search((READ | TRYREAD, TRYWRITE, WRITE | KWRITE | TRYWRITE), (1, 2, 5))),
+    *both("try-whole", Search((READ | TRYREADALL, TRYWRITEALL, WRITEALL | WRITE), (1, 1, 2))),
+    *both("try-twice", Search((READ, TRYWRITE, WRITE | KWRITE), rounds=2)),
+    *both("whole-twice", Search((READ, WRITEALL, TRYWRITEALL), rounds=2)),
     *both("served", Search((WRITE, READ, READ), liveness=True)),
     *both("served-mixed", Search((WRITE, READ | READALL, READ | WRITE), (1, 1, 6), liveness=True)),
 ]
@@ -95,6 +100,8 @@ MUTANTS = [
     Search((READ, WRITE | KWRITE, READ), macros=("FAST", "NO_DRAIN_RECHECK"), rounds=2,
            finds=OVERLAP),
     Search((WRITE, WRITE, READ), (1, 4, 1), macros=("FAST", "NO_GATE_COUNT"), finds=STUCK),
+    Search((READ, TRYWRITE, READ), macros=("FAST", "NO_TRY_RECHECK"), finds=OVERLAP),
+    Search((TRYREAD, WRITEALL, TRYREADALL), macros=("FAST", "NO_TRY_GATE"), finds=OVERLAP),
 ]
 
 
