@@ -273,12 +273,15 @@ class Run:
 def began(root: Path, file: str) -> list[Path]:
     """The directories under `root` that hold `file`, in the order in which they began.
 
-    Links are left out: a run has one name.
+    Links are left out: a run has one name.  So is what somebody removes in the meantime.
     """
-    found = [path for path in root.glob(f"*/{file}") if not path.parent.is_symlink()]
-    # The name begins with the time.  Of two of the same second, the one that ended last.
-    found.sort(key=lambda path: (path.parent.name[:_TIME], path.stat().st_mtime_ns))
-    return [path.parent for path in found]
+    found: list[tuple[str, int, Path]] = []
+    for path in root.glob(f"*/{file}"):
+        if not path.parent.is_symlink():
+            # The name begins with the time.  Of two of the same second, the one that ended last.
+            with contextlib.suppress(FileNotFoundError):
+                found.append((path.parent.name[:_TIME], path.stat().st_mtime_ns, path.parent))
+    return [directory for _, _, directory in sorted(found)]
 
 
 def _make_directory(root: Path, plan: str, started: datetime) -> tuple[str, Path]:

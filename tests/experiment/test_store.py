@@ -8,6 +8,7 @@ import json
 import os
 import re
 import secrets
+import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -167,3 +168,19 @@ def test_runs_of_one_second_come_in_the_order_in_which_they_ended(tmp_path: Path
     (tmp_path / "20991130T071556Z-empty").mkdir()
     assert [path.name for path in store.began(tmp_path, "run.json")] == list(ended)
     assert store.began(tmp_path / "missing", "run.json") == []
+
+
+def test_a_run_that_is_removed_while_runs_are_listed_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("20261130T071556Z-quick-a", "20261130T071557Z-quick-b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "run.json").touch()
+
+    def remove_b(path: Path) -> bool:
+        if path.name.endswith("b"):
+            shutil.rmtree(path)
+        return False
+
+    monkeypatch.setattr(Path, "is_symlink", remove_b)
+    assert [path.name for path in store.began(tmp_path, "run.json")] == ["20261130T071556Z-quick-a"]
