@@ -23,7 +23,7 @@ from harness.events import Event, Listener, silent
 from harness.experiment.allow import divide, rules
 from harness.experiment.preflight import DEVICE, MOUNT_POINT, ended
 from harness.guest import splat, symbols
-from harness.guest.machine import Machine, MachineSpec
+from harness.guest.machine import BOOT_ATTEMPTS, Machine, MachineSpec
 from harness.guest.qemu import Accelerator, probe_accelerator
 from harness.kernel.steps import Step, steps
 from harness.places import boot_directory
@@ -101,29 +101,49 @@ def _boot(
 ) -> tuple[str, str]:
     """Boot a step's image, use every file system once.
 
-    What is wrong, "" when nothing is, and the kernel's complaints whole.
+    What is wrong, "" when nothing is, and the kernel's complaints whole.  Where the
+    emulator failed, a known fault of it, all of it is done again: nothing was lost.
     """
     guest, image = next(iter(cfg.guest.values())), step.image
     spec = MachineSpec.of(guest, image.bzimage, accelerator, programs={})
+    for last in (*[False] * (BOOT_ATTEMPTS - 1), True):
+        with boot_directory(cache, image.kernel) as directory:
+            machine = Machine(spec, directory, cfg.root, cache, listen=listen, name=str(step))
+            lost: MachineLostError | None = None
+            wrong, dmesg = [], ""
+            try:
+                with machine:
+                    wrong = _use(machine, image.release, cfg)
+                    dmesg = machine.dmesg()
+            except MachineLostError as error:
+                lost = error
+            fault = splat.emulator_fault(machine.console()) if spec.emulated else ""
+            if fault and not last:
+                listen(Event("note", str(step), f"booting again, the emulator failed: {fault}"))
+                continue
+            if lost:
+                raise lost
+            if fault:
+                raise InfraError(f"{step}: {fault}", hint="the same command again")
+            found = [*machine.splats(), *splat.scan(dmesg.encode())]
+            splats, _allowed = divide(found, rules(cfg, image.kernel))
+            splats = symbols.decoded(splats, symbols.beside(image.bzimage))
+        told = {each.title: each.text for each in reversed(splats)}
+        return "; ".join([*reversed(told), *wrong]), "\n\n".join(reversed(told.values()))
+    raise AssertionError("unreachable")
+
+
+def _use(machine: Machine, release: str, cfg: Config) -> list[str]:
+    """Look at the kernel's name, use every file system; what is wrong."""
     wrong = []
-    with boot_directory(cache, image.kernel) as directory:
-        machine = Machine(spec, directory, cfg.root, cache, listen=listen, name=str(step))
-        with machine:
-            release = machine.run("uname -r").stdout.strip()
-            if release != image.release:
-                wrong.append(f"uname -r says {release!r}, not {image.release!r}")
-            for name, filesystem in cfg.filesystem.items():
-                done = machine.run(smoke(filesystem))
-                if done.status != 0:
-                    wrong.append(f"{name} {ended(done)}")
-            dmesg = machine.dmesg()
-        if accelerator.name == "tcg" and (fault := splat.emulator_fault(machine.console())):
-            raise InfraError(f"{step}: {fault}", hint="the same command again")
-        found = [*machine.splats(), *splat.scan(dmesg.encode())]
-        splats, _allowed = divide(found, rules(cfg, step.image.kernel))
-        splats = symbols.decoded(splats, symbols.beside(image.bzimage))
-    told = {each.title: each.text for each in reversed(splats)}
-    return "; ".join([*reversed(told), *wrong]), "\n\n".join(reversed(told.values()))
+    said = machine.run("uname -r").stdout.strip()
+    if said != release:
+        wrong.append(f"uname -r says {said!r}, not {release!r}")
+    for name, filesystem in cfg.filesystem.items():
+        done = machine.run(smoke(filesystem))
+        if done.status != 0:
+            wrong.append(f"{name} {ended(done)}")
+    return wrong
 
 
 def smoke(filesystem: Filesystem) -> str:

@@ -11,8 +11,8 @@ from typing import Any, Self
 import pytest
 
 from harness import cli, each_patch
-from harness.errors import BootError, InfraError
-from harness.guest.machine import Completed
+from harness.errors import BootError, InfraError, MachineLostError
+from harness.guest.machine import BOOT_ATTEMPTS, Completed
 from harness.guest.qemu import Accelerator
 from harness.guest.splat import Splat
 from tests.conftest import TOML
@@ -38,6 +38,7 @@ class Guests:
     status: Callable[[str], int] = lambda _command: 0
     console: bytes = b""
     release: str = ""  # instead of the right one
+    lost: bool = False  # at mkfs of ext4
 
 
 @pytest.fixture
@@ -71,6 +72,8 @@ def guests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Guests]:
 
         def run(self, command: str) -> Completed:
             guests.commands.append(command)
+            if guests.lost and "mkfs.ext4" in command:
+                raise MachineLostError(f"{self.name}: the machine is gone", hint="less console.log")
             banner = self.spec.bzimage.read_text()
             release = next(line for line in banner.splitlines() if line.startswith("6.12.9-"))
             out = (guests.release or release) if command == "uname -r" else ""
@@ -154,13 +157,46 @@ def test_a_patch_that_does_not_boot_is_named_with_how_to_go_on(
     assert err[-1] == "when that is put right: harness build stock --each-patch --from 2"
 
 
-def test_a_fault_of_the_emulator_is_not_the_patchs(
-    guests: Guests, capsys: pytest.CaptureFixture[str]
+INT3 = b"[    1.0] Oops: int3: 0000 [#1]\n"
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_where_the_emulator_failed_the_patch_is_booted_again(
+    lost: bool, guests: Guests, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    guests.console = b"[    1.0] Oops: int3: 0000 [#1]\n"
+    def boot(_name: str) -> None:
+        first = not guests.booted
+        guests.console = INT3 if first else b""
+        guests.splats = lambda _name: [WARNING] if first else []
+        guests.lost = lost and first
+
+    guests.on_boot = boot
+    assert cli.main(["build", "stock", "--each-patch"]) == 0
+    out, err = capsys.readouterr()
+    assert guests.booted == [ONE, ONE, TWO]
+    assert out.count(", booted in ") == 2 and "NOT well" not in out
+    assert f"{ONE}: booting again, the emulator failed: Oops: int3" in err
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_an_emulator_that_fails_every_time_is_not_the_patchs_fault(
+    lost: bool, guests: Guests, capsys: pytest.CaptureFixture[str]
+) -> None:
+    guests.console, guests.lost = INT3, lost
     guests.splats = lambda _name: [WARNING]
     assert cli.main(["build", "stock", "--each-patch"]) == InfraError.exit_code
+    assert guests.booted == [ONE] * BOOT_ATTEMPTS
     assert "QEMU ran code that had been patched away" in capsys.readouterr().err
+
+
+def test_a_machine_that_is_lost_otherwise_is_not_booted_again(
+    guests: Guests, capsys: pytest.CaptureFixture[str]
+) -> None:
+    guests.lost = True
+    assert cli.main(["build", "stock", "--each-patch"]) == MachineLostError.exit_code
+    assert guests.booted == [ONE]
+    err = capsys.readouterr().err
+    assert "the machine is gone" in err and "everything about this boot: " in err
 
 
 def test_ctrl_c_says_how_to_go_on(guests: Guests, capsys: pytest.CaptureFixture[str]) -> None:
