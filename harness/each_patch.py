@@ -106,7 +106,7 @@ def _boot(
     """
     guest, image = next(iter(cfg.guest.values())), step.image
     spec = MachineSpec.of(guest, image.bzimage, accelerator, programs={})
-    for last in (*[False] * (BOOT_ATTEMPTS - 1), True):
+    for attempt in range(1, BOOT_ATTEMPTS + 1):
         with boot_directory(cache, image.kernel) as directory:
             machine = Machine(spec, directory, cfg.root, cache, listen=listen, name=str(step))
             lost: MachineLostError | None = None
@@ -118,7 +118,7 @@ def _boot(
             except MachineLostError as error:
                 lost = error
             fault = splat.emulator_fault(machine.console()) if spec.emulated else ""
-            if fault and not last:
+            if fault and attempt < BOOT_ATTEMPTS:
                 listen(Event("note", str(step), f"booting again, the emulator failed: {fault}"))
                 continue
             if lost:
