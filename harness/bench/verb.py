@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 EXAMPLE = "harness bench -w cold-fault -f ext4 --boots 2"
 _BOOTS = (0, 1000)
-# Of a boot with all workloads, before the first one is over; seconds on two free CPUs.
-_GUESS_S = {"icount": 150.0, "tcg": 120.0}
+# Of a boot, and of each workload, before the first is over; seconds on two free CPUs.
+_GUESS_S = {"icount": (11.0, 6.6), "tcg": (2.5, 5.6)}
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -230,7 +230,7 @@ def _boots(
         listen(
             Event(
                 "bench", run.id, boot.name, len(done), len(every),
-                eta_s=sum(_expected(each.clock, list(done.values())) for each in left),
+                eta_s=sum(_expected(each, asked, list(done.values())) for each in left),
             )
         )  # fmt: skip
         sample = take(boot, images[boot.kernel], run.directory, listen)
@@ -239,10 +239,13 @@ def _boots(
     listen(Event("bench", run.id, "all boots", len(every), len(every)))
 
 
-def _expected(clock: str, done: list[Sample]) -> float:
+def _expected(boot: Boot, asked: Asked, done: list[Sample]) -> float:
     """Seconds that a boot will take: as those before it."""
-    alike = [sample.seconds for sample in done if sample.clock == clock]
-    return sum(alike) / len(alike) if alike else _GUESS_S[clock]
+    alike = [sample.seconds for sample in done if sample.clock == boot.clock]
+    if alike:
+        return sum(alike) / len(alike)
+    alone, each = _GUESS_S[boot.clock]
+    return alone + each * sum(asked.takes(name, boot.filesystem) for name in asked.workloads)
 
 
 def _tell(directory: Path, args: argparse.Namespace) -> int:

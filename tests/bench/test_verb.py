@@ -89,7 +89,9 @@ def test_a_bench_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     steps = [event for event in bench.events if event.kind == "bench"]
     assert [(event.done, event.total) for event in steps] == [(n, 6) for n in range(7)]
     # Two counted ones of 20 s are over: what is left is four of the other clock.
-    assert steps[4].eta_s == 40.0 and steps[0].eta_s and steps[0].eta_s > 400
+    assert steps[4].eta_s == 40.0
+    # One workload is no hour: nothing is known yet but how many there are.
+    assert steps[0].eta_s and 40 < steps[0].eta_s < 100
     (verdict,) = judge.verdicts(made, judge.lines(made))
     assert verdict.met is True and verdict.text == "1.005, at most 1.01"
 
