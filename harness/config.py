@@ -210,11 +210,13 @@ class _Reader(WorkloadChecks):
             self.fail((*key, "candidate"), "must be one of 'kernels', and not the first")
         for i, goal in enumerate(bench.goal):
             at = (*key, "goal", i)
-            for kind in ("workloads", "filesystems"):
-                for j, name in enumerate(getattr(goal, kind)):
-                    if name not in getattr(bench, kind):
-                        self.fail((*at, kind, j), f"'{name}' is not in [bench] {kind}")
-            for name in goal.workloads:
+            for j, name in enumerate(goal.filesystems):
+                if name not in bench.filesystems:
+                    self.fail((*at, "filesystems", j), f"'{name}' is not in [bench] filesystems")
+            for j, name in enumerate(goal.workloads):
+                # One that is not in [bench] is judged when it is named: harness bench -w.
+                if name not in config.workload or config.workload[name].kind != "bench":
+                    self.fail((*at, "workloads", j), f"'{name}' is no workload of kind bench")
                 if goal.figure not in config.workload[name].figures:
                     self.fail((*at, "figure"), f"'{goal.figure}' is no figure of '{name}'")
             if (goal.more is None) == (goal.most == 0):

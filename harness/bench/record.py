@@ -103,35 +103,39 @@ def ask(
     filesystems: Sequence[str] = (),
     workloads: Sequence[str] = (),
     boots: int | None = None,
+    guest: str | None = None,
 ) -> Asked:
     """What [bench] of harness.toml asks for, or a part of it.
 
-    A kernel that is named need not be in [bench].  UsageError when there is no [bench], or
-    for a workload that is not in it.
+    A kernel or workload that is named need not be in [bench].  UsageError when there is no
+    [bench], or for a name of nothing that can be measured.
     """
     bench = cfg.bench
     if bench is None:
         raise UsageError(f"{cfg.path.name} has no [bench]", hint="harness list")
-    for kind, names, known in (
+    benches = [name for name, each in cfg.workload.items() if each.kind == "bench"]
+    for kind, names, there in (
         ("kernel", kernels, list(cfg.kernel)),
         ("filesystem", filesystems, list(cfg.filesystem)),
-        ("workload", workloads, bench.workloads),
+        ("workload of kind bench", workloads, benches),
+        ("guest", [guest] if guest is not None else [], list(cfg.guest)),
     ):
         for name in names:
-            if name not in known:
-                where = "[bench] workloads" if kind == "workload" else cfg.path.name
-                raise UsageError(f"no {kind} {name!r} in {where}", hint="harness list")
+            if name not in there:
+                raise UsageError(f"no {kind} {name!r} in {cfg.path.name}", hint="harness list")
     chosen = list(dict.fromkeys(kernels)) or bench.kernels
     # The base is the kernel that others are compared with, wherever it was named.
     chosen = sorted(chosen, key=lambda name: name != bench.kernels[0])
-    rows = [name for name in bench.workloads if not workloads or name in workloads]
+    # In the order of [bench]; the others behind them.
+    every = dict.fromkeys([*bench.workloads, *benches])
+    rows = [name for name in every if name in (workloads or bench.workloads)]
     return Asked(
         kernels=chosen,
         candidate=bench.candidate if bench.candidate in chosen else chosen[-1],
         filesystems=list(dict.fromkeys(filesystems)) or bench.filesystems,
         workloads=rows,
         boots=bench.boots if boots is None else boots,
-        guest=bench.guest,
+        guest=bench.guest if guest is None else guest,
         device=bench.device,
         goals=bench.goal,
         figures={

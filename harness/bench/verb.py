@@ -36,6 +36,9 @@ def options(parser: argparse.ArgumentParser) -> None:
         help="of each kernel in the host's time, beside the counted one (default: harness.toml's)",
     )  # fmt: skip
     parser.add_argument(
+        "--guest", metavar="NAME", help="in this guest, instead of that of harness.toml's [bench]"
+    )
+    parser.add_argument(
         "--write", type=Path, metavar="FILE", help="put the tables and plots into a Markdown file"
     )
     parser.add_argument(
@@ -66,7 +69,9 @@ def run(args: argparse.Namespace, cfg: Config) -> int:
         directory = record.find(results, args.resume, finished=False)
         document = record.load(directory)
     else:
-        asked = record.ask(cfg, args.kernel, args.filesystem, args.workload, args.boots)
+        asked = record.ask(
+            cfg, args.kernel, args.filesystem, args.workload, args.boots, args.guest
+        )
         directory, document = None, _new(asked)
     with terminal(view=args.view) as listen:
         directory = conduct(cfg, cache_dir(), results, document, directory, _noting(args, listen))
@@ -74,7 +79,7 @@ def run(args: argparse.Namespace, cfg: Config) -> int:
 
 
 def _alone(args: argparse.Namespace) -> None:
-    for name in ("kernel", "filesystem", "workload", "boots"):
+    for name in ("kernel", "filesystem", "workload", "boots", "guest"):
         if getattr(args, name) not in (None, []):
             raise UsageError(
                 f"--resume goes on as the bench began: no {name} can be given",

@@ -141,7 +141,7 @@ def markdown(
     """The part of docs/measurements.md, line by line."""
     asked = document.asked
     kernels = ", ".join(f"`{name}` ({document.kernels[name]['id']})" for name in document.kernels)
-    yield f"Run {document.id}, {document.qemu}; kernels {kernels}."
+    yield f"Run {document.id}, {document.qemu}, guest `{asked.guest}`; kernels {kernels}."
     yield f"Ratios are to `{asked.kernels[0]}`."
     if verdicts:
         yield from ("", f"### Goals, on `{asked.candidate}`", "")

@@ -150,10 +150,15 @@ def test_a_part_of_what_harness_toml_asks_for() -> None:
     assert part.kernels == ["bench-stock", "bench-tree"], "the base comes first"
     assert part.candidate == "bench-tree" and part.workloads == ["cold-fault", "hot-read"]
     assert (part.filesystems, part.boots) == (["xfs"], 2)
+    assert whole.workloads == cfg.bench.workloads and whole.guest == cfg.bench.guest
+    other = record.ask(cfg, workloads=["cold-fault-8", "hot-read"], guest="bench-8")
+    assert (other.workloads, other.guest) == (["hot-read", "cold-fault-8"], "bench-8")
+    assert "cold-fault-8" not in whole.workloads, "it needs a guest of its own"
     for arguments, said in (
         ((["nix"],), "no kernel 'nix'"),
         (([], ["nix"]), "no filesystem 'nix'"),
-        (([], [], ["fault-cold"]), "no workload 'fault-cold' in \\[bench\\]"),
+        (([], [], ["stress"]), "no workload of kind bench 'stress'"),
+        (([], [], [], None, "nix"), "no guest 'nix'"),
     ):
         with pytest.raises(UsageError, match=said):
             record.ask(cfg, *arguments)
@@ -167,7 +172,8 @@ def test_a_part_of_what_harness_toml_asks_for() -> None:
         (('candidate = "bench-candidate"', 'candidate = "bench-stock"'), "candidate: must be"),
         (('figure = "object_bytes"\nmore = 16.0', 'figure = "object_bytes"'), "one of 'most' and"),
         (('figure = "object_bytes"', 'figure = "bytes"'), "'bytes' is no figure of 'inode'"),
-        (('workloads = ["inode"]', 'workloads = ["fault-cold"]'), "is not in \\[bench\\]"),
+        (('workloads = ["inode"]', 'workloads = ["stress"]'), "is no workload of kind bench"),
+        (('workloads = ["inode"]', 'workloads = ["nix"]'), "is no workload of kind bench"),
         (('    "inode",\n', '    "stress",\n'), "'stress' is a gate"),
         (('guest = "bench"', 'guest = "banch"'), "banch"),
     ],
@@ -282,6 +288,8 @@ def test_the_verb_goes_on_and_makes_pages_again(
     for words, said in (
         (["--resume"], "no bench that ended early"),
         (["--resume", "-f", "ext4"], "no filesystem can be given"),
+        (["--resume", "--guest", "bench"], "no guest can be given"),
+        (["--guest", "nix"], "no guest 'nix'"),
         (["--report", "nix"], "no bench 'nix'"),
         (["--boots", "x"], "--boots"),
         (["-k", "nix"], "no kernel 'nix'"),
