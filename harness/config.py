@@ -215,7 +215,7 @@ class _Reader(WorkloadChecks):
                     self.fail((*at, "filesystems", j), f"'{name}' is not in [bench] filesystems")
             for j, name in enumerate(goal.workloads):
                 # One that is not in [bench] is judged when it is named: harness bench -w.
-                if name not in config.workload or config.workload[name].kind != "bench":
+                if name not in config.benches:
                     self.fail((*at, "workloads", j), f"'{name}' is no workload of kind bench")
                 if goal.figure not in config.workload[name].figures:
                     self.fail((*at, "figure"), f"'{goal.figure}' is no figure of '{name}'")

@@ -227,3 +227,8 @@ class Config(Table, frozen=True, kw_only=True):
     executor: Executor = Executor()
     root: Path = Path()  # directory of harness.toml; set by load(), not a key of the file
     path: Path = Path()  # harness.toml itself; set by load(), not a key of the file
+
+    @property
+    def benches(self) -> list[str]:
+        """Names of the workloads of kind bench, in the order of harness.toml."""
+        return [name for name, each in self.workload.items() if each.kind == "bench"]

@@ -113,11 +113,10 @@ def ask(
     bench = cfg.bench
     if bench is None:
         raise UsageError(f"{cfg.path.name} has no [bench]", hint="harness list")
-    benches = [name for name, each in cfg.workload.items() if each.kind == "bench"]
     for kind, names, there in (
         ("kernel", kernels, list(cfg.kernel)),
         ("filesystem", filesystems, list(cfg.filesystem)),
-        ("workload of kind bench", workloads, benches),
+        ("workload of kind bench", workloads, cfg.benches),
         ("guest", [guest] if guest is not None else [], list(cfg.guest)),
     ):
         for name in names:
@@ -127,7 +126,7 @@ def ask(
     # The base is the kernel that others are compared with, wherever it was named.
     chosen = sorted(chosen, key=lambda name: name != bench.kernels[0])
     # In the order of [bench]; the others behind them.
-    every = dict.fromkeys([*bench.workloads, *benches])
+    every = dict.fromkeys([*bench.workloads, *cfg.benches])
     rows = [name for name in every if name in (workloads or bench.workloads)]
     return Asked(
         kernels=chosen,

@@ -40,12 +40,10 @@ class Figure:
 
 def check_bench(cfg: Config, names: Sequence[str]) -> None:
     """UsageError for a name that is no workload of kind bench."""
-    known = [name for name, entry in cfg.workload.items() if entry.kind == "bench"]
     for name in names:
-        if name not in known:
-            raise UsageError(
-                f"no bench {name!r} in harness.toml{nearest(name, known)}", hint="harness list"
-            )
+        if name not in cfg.benches:
+            near = nearest(name, cfg.benches)
+            raise UsageError(f"no bench {name!r} in harness.toml{near}", hint="harness list")
 
 
 def measure(
